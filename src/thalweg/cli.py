@@ -1,0 +1,288 @@
+"""The command `thalweg`. Flags, types, defaults and help are read off signatures and docstrings, without importing torch."""
+
+import argparse
+import ast
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from thalweg import __version__, launch
+from thalweg.launch import Problem
+
+if TYPE_CHECKING:
+    from thalweg.training import Task
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command; errors that the person can mend are one line on stderr and exit status 2."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        command(words)
+    except Problem as problem:
+        _fail(str(problem), problem.status)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    if "RANK" in os.environ:  # one of torchrun's: gloo's threads may still hold tensors and abort an interpreter that winds up
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _fail(text: str, status: int = 2) -> NoReturn:
+    which = f" process {os.environ['RANK']}" if os.environ.get("RANK", "0") != "0" else ""  # of those of torchrun
+    print(f"thalweg{which}: {text}", file=sys.stderr)
+    sys.exit(status)
+
+
+def command(words: list[str]) -> None:
+    parser = argparse.ArgumentParser("thalweg", description="All of deep learning in one readable, fast PyTorch library.",
+                                     allow_abbrev=False, epilog="thalweg COMMAND --help tells more.")  # fmt: skip
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, function in COMMANDS.items():
+        commands.add_parser(name, help=(function.__doc__ or "").partition("\n")[0], add_help=False)
+    if words and words[0] in COMMANDS:
+        COMMANDS[words[0]](words[1:])
+    else:
+        parser.parse_args(words or ["--help"])
+
+
+def run(words: list[str]) -> None:
+    """Train by a recipe: thalweg run RECIPE [--hyper-parameters]"""
+    if words[:1] == ["--resume"] and len(words) > 1:
+        if len(words) > 2:
+            raise Problem(f"--resume goes on with what the run was started with; unexpected {words[2]}")
+        return launch.resume(Path(words[1]))
+    if not words or words[0].startswith("-"):
+        return _run_help(words)
+    recipe = launch.find(words[0])
+    values = vars(_parse(_run_parser(recipe), words[1:]))
+    arguments = {argument.arg: values.pop(argument.arg) for argument in recipe.node.args.kwonlyargs}
+    if (folder := values.pop("resume")) is None:
+        return launch.train(recipe, arguments, values)
+    if len(words) > 3:
+        raise Problem(f"--resume goes on with what the run was started with: thalweg run --resume {folder}")
+    return launch.resume(folder)
+
+
+def _run_help(words: list[str]) -> None:
+    titles = {name: (ast.get_docstring(recipe.node) or "").partition("\n")[0] for name, recipe in launch.recipes().items()}
+    width = max(map(len, titles), default=0)
+    lines = "\n".join(f"  {name:{width}}  {title}" for name, title in titles.items())
+    parser = _Parser(
+        "thalweg run",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="thalweg run RECIPE [--hyper-parameters] [--circumstances]\n"
+        "       thalweg run FILE.py:FUNCTION ...\n       thalweg run --resume RUN",
+        description="Trains by a recipe; `thalweg run RECIPE --help` lists what it takes.\n\nrecipes:\n" + lines,
+    )
+    parser.add_argument("recipe", help=argparse.SUPPRESS)
+    parser.parse_args(words)
+
+
+def _run_parser(recipe: launch.Recipe) -> argparse.ArgumentParser:
+    parser = _Parser(f"thalweg run {recipe.name}", description=ast.get_docstring(recipe.node), allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    _add_flags(parser.add_argument_group("hyper-parameters"), recipe.node)
+    circumstances = parser.add_argument_group("circumstances, the same for every recipe")
+    taken = {argument.arg for argument in recipe.node.args.kwonlyargs}
+    for flag, options in CIRCUMSTANCES.items():
+        if flag not in taken:
+            circumstances.add_argument("--" + flag.replace("_", "-"), **options)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Problem(f"{self.prog.removeprefix('thalweg ')}: {message}")
+
+
+def _flag(kind: str):
+    """Type, choices and name of a flag from an annotation."""
+    if kind.startswith("Literal["):
+        return {"choices": list(ast.literal_eval("(" + kind[8:-1] + ",)"))}
+    kind = kind.removesuffix(" | None")
+    if kind == "bool":
+        return {"action": argparse.BooleanOptionalAction}
+    types = {"int": int, "float": float, "str": str, "Path": Path}
+    if kind not in types:
+        raise Problem(f"a recipe argument is annotated {kind}; expected int, float, bool, str, Literal or Path")
+    return {"type": types[kind], "metavar": kind.upper()}
+
+
+def _add_flags(parser: Any, node: ast.FunctionDef) -> None:
+    described = _argument_lines(ast.get_docstring(node) or "")
+    for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+        options = _flag(ast.unparse(argument.annotation))  # type: ignore[arg-type]
+        value = ast.literal_eval(default) if default is not None else None
+        said = described.get(argument.arg, "")
+        shown = "required" if default is None else f"default {value}"
+        flag = "--" + argument.arg.replace("_", "-")
+        parser.add_argument(flag, default=value, required=default is None, help=f"{said} ({shown})".strip(), **options)
+
+
+def _argument_lines(docstring: str) -> dict[str, str]:
+    """`name: meaning` lines of a docstring."""
+    pairs = (line.strip().partition(": ") for line in docstring.splitlines())
+    return {name: meaning for name, colon, meaning in pairs if colon and name.isidentifier()}
+
+
+CIRCUMSTANCES: dict[str, dict[str, Any]] = {
+    "seed": {"type": int, "default": 0, "metavar": "INT", "help": "of everything random (default 0)"},
+    "device": {"metavar": "NAME", "help": "cpu, cuda, cuda:1, mps (default: the accelerator, if there is one)"},
+    "precision": {"choices": ["auto", "fp32", "bf16"], "default": "auto", "help": "of products (default: bf16 where native)"},
+    "out": {"type": Path, "metavar": "FOLDER", "help": "of the run (default runs/RECIPE-DATE)"},
+    "steps": {"type": int, "metavar": "INT", "help": "end after so many steps instead of the recipe's"},
+    "checkpoint_every": {"type": int, "metavar": "STEPS", "help": "between checkpoints (default: at each evaluation)"},
+    "resume": {"type": Path, "metavar": "RUN", "help": "go on with a run that was stopped or killed"},
+    "data": {"type": Path, "metavar": "FOLDER", "help": "where data sets lie (default $THALWEG_DATA, then the cache)"},
+    "compile": {"action": argparse.BooleanOptionalAction, "default": False, "help": "compile the networks in place"},
+    "parallel": {"choices": ["replicate", "shard"], "default": "replicate", "help": "form of torchrun (default replicate)"},
+    "keep_memory": {"action": argparse.BooleanOptionalAction, "default": True, "help": "faster CPU, a third more memory"},
+}  # fmt: skip
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    values, unknown = parser.parse_known_args(words)
+    if unknown:
+        flags = [option for action in parser._actions for option in action.option_strings]
+        raise Problem(f"{parser.prog.removeprefix('thalweg ')}: unknown argument {unknown[0]}{launch.meant(unknown[0], flags)}")
+    return values
+
+
+def list_(words: list[str]) -> None:
+    """List every system of the catalogue"""
+    parser = _Parser("thalweg list", description="Lists every system of the catalogue.", allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="as a JSON array")
+    values = _parse(parser, words)
+    from thalweg import catalogue
+
+    listing = catalogue.listing()
+    if values.json:
+        print(json.dumps(listing, ensure_ascii=False))
+        return
+    for row in listing:
+        print(f"{row['id']:32} {row['kind']:24} {row['name'][0]} · {row['name'][1]}")
+
+
+def show(words: list[str]) -> None:
+    """Show a system: definition, formula, paper, recipes with results"""
+    parser = _Parser("thalweg show", description="Shows a system of the catalogue, by its English or Chinese name.",
+                     allow_abbrev=False)  # fmt: skip
+    parser.add_argument("system", nargs="?", metavar="SYSTEM")
+    parser.add_argument(
+        "--graph", metavar="RECIPE", help="draw the computational graph of a recipe: shapes forward, gradient norms backward"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("graph.png"), metavar="FILE", help="of the drawing (default graph.png)"
+    )
+    values = _parse(parser, words)
+    if values.graph:
+        recipe = launch.find(values.graph)
+        from thalweg.inspection.graph import draw
+
+        print(draw(recipe.load()(), values.out))
+        print(f"drawing: {values.out}")
+    elif values.system:
+        from thalweg import catalogue
+
+        try:
+            print(catalogue.show(values.system))
+        except LookupError as error:
+            raise Problem(str(error.args[0])) from error
+    else:
+        raise Problem("show needs a SYSTEM or --graph RECIPE; `thalweg list` names the systems")
+
+
+def results(words: list[str]) -> None:
+    """List the recorded results"""
+    parser = _Parser(
+        "thalweg results", description="Lists the recorded results, or records a finished run.", allow_abbrev=False
+    )
+    parser.add_argument("--json", action="store_true", help="as a JSON array")
+    parser.add_argument("--record", type=Path, metavar="RUN", help="add a run to results/ of this checkout")
+    values = _parse(parser, words)
+    from thalweg import catalogue
+
+    if values.record:
+        try:
+            print(f"recorded in {catalogue.record(values.record)}")
+        except (ValueError, OSError) as error:
+            raise Problem(str(error)) from error
+    elif values.json:
+        print(json.dumps(catalogue.results(), ensure_ascii=False))
+    else:
+        for row in catalogue.results():
+            when = f"{row['seconds']:>8.1f} s  {row['date']}  {str(row['commit'])[:9]}"
+            print(f"{row['recipe']:32} {row['metric']:24} {row['value']:<10.4f} {when}")
+
+
+def predict(words: list[str]) -> None:
+    """Predict with a run or model: thalweg predict RUN INPUT..."""
+    if not words or words[0].startswith("-"):
+        return _predict_help(words)
+    from thalweg.inspection.predict import answer, options
+
+    folder = model_folder(Path(words[0]))
+    parser = _Parser("thalweg predict", description="Predicts; each INPUT is an image file, a text or what the task reads.",
+                     allow_abbrev=False)  # fmt: skip
+    parser.add_argument("model", metavar="RUN_OR_MODEL")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    from thalweg.build import load
+    from thalweg.weights import CorruptFile
+
+    try:
+        task = cast("Task", load(folder))
+        for name, (kind, default) in options(task).items():
+            parser.add_argument("--" + name.replace("_", "-"), default=default, help=f"(default {default})", **_flag(kind))
+        values = vars(_parse(parser, words))
+        del values["model"]
+        inputs, as_json = values.pop("inputs"), values.pop("json")
+        for line in answer(task, inputs, as_json=as_json, **values):
+            print(line, flush=True)
+    except (CorruptFile, ValueError, OSError, ImportError) as error:
+        raise Problem(str(error)) from error
+
+
+def _predict_help(words: list[str]) -> None:
+    parser = _Parser(
+        "thalweg predict",
+        allow_abbrev=False,
+        usage="thalweg predict RUN_OR_MODEL INPUT... [--json] [options of the task]",
+        description="Predicts with a trained run or a model folder. Images: labels with probabilities, best first; texts: how "
+        "they go on. `thalweg predict RUN --help` lists the options of that run's task.",
+    )
+    parser.add_argument("model", metavar="RUN_OR_MODEL")
+    _parse(parser, words)
+
+
+def model_folder(path: Path) -> Path:
+    """The model of a run, or the folder itself if it is a model."""
+    found = next((folder for folder in (path / "model", path) if (folder / "config.json").exists()), None)
+    if found is None:
+        raise Problem(f"{path}: neither a run with a model nor a model folder")
+    return found
+
+
+def serve(words: list[str]) -> None:
+    """Serve a run or model over HTTP"""
+    node = next(node for node in launch.functions(launch.PACKAGE / "serving" / "__init__.py") if node.name == "serve")
+    parser = _Parser("thalweg serve", description=(ast.get_docstring(node) or "").split("\n\n")[0], allow_abbrev=False)
+    parser.add_argument("model", type=Path, metavar="RUN_OR_MODEL")
+    _add_flags(parser, node)
+    values = vars(_parse(parser, words))
+    folder = model_folder(values.pop("model"))
+    try:
+        from thalweg.serving import serve as start
+
+        start(folder, **values)
+    except (ValueError, OSError, ImportError) as error:
+        raise Problem(str(error)) from error
+
+
+COMMANDS = {"run": run, "list": list_, "show": show, "results": results, "predict": predict, "serve": serve}

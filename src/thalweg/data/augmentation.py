@@ -1,0 +1,217 @@
+"""Augmentation of whole batches of images at once, random numbers from the stream's generator.
+
+Each function returns (batch, generator) -> batch. Images are uint8, or float in [0, 1], and keep their type.
+D2L 13.1, LBDL 6.2
+"""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import affine_grid, grid_sample, one_hot, pad
+
+from thalweg.data.streams import Augment
+from thalweg.vocabulary import Batch
+
+
+def _uniform(size: tuple[int, ...], low: float, high: float, generator: Generator) -> Tensor:
+    return low + (high - low) * torch.rand(size, generator=generator)
+
+
+def _with(batch: Batch, image: Tensor) -> Batch:
+    return {**batch, "image": image}
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name}={value}: expected a number from {low} to {high}")
+
+
+def _pixels(image: Tensor) -> Tensor:
+    """The image in a type to calculate in."""
+    return image if image.is_floating_point() else image.float()
+
+
+def _as(pixels: Tensor, image: Tensor) -> Tensor:
+    """Calculated pixels in the type of the image."""
+    return pixels if image.is_floating_point() else pixels.round_().to(image.dtype)
+
+
+def _sample(image: Tensor, affine: Tensor, outside: str) -> Tensor:
+    """The image at affine [batch 2 3] of every place, bilinearly; places are -1 to 1 in width and in height."""
+    pixels = _pixels(image)
+    grid = affine_grid(affine, list(image.shape), align_corners=False)
+    return _as(grid_sample(pixels, grid, padding_mode=outside, align_corners=False), image)
+
+
+def flip(probability: float = 0.5) -> Augment:
+    """Mirrors left and right.   For things that have no left and right: not for digits or text."""
+    _check("probability", probability, 0.0, 1.0)
+
+    def change(batch: Batch, generator: Generator) -> Batch:
+        image = batch["image"]
+        mirrored = torch.rand(len(image), generator=generator) < probability
+        return _with(batch, torch.where(mirrored[:, None, None, None], image.flip(-1), image))
+
+    return change
+
+
+def shift(pixels: int, mode: str = "constant") -> Augment:
+    """Moves by up to `pixels` in each direction: pads, and crops to the old size at a random place.
+
+    mode: what is padded, as in torch.nn.functional.pad ("constant" zeros, "reflect", "replicate").
+    """
+    _check("pixels", float(pixels), 0.0, math.inf)
+
+    def change(batch: Batch, generator: Generator) -> Batch:
+        image = batch["image"]
+        count, _, height, width = image.shape
+        if mode == "constant":
+            padded = pad(image, (pixels,) * 4)
+        else:
+            padded = pad(_pixels(image), (pixels,) * 4, mode=mode).to(image.dtype)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: [batch channel row column height width]
+        row, column = torch.randint(0, 2 * pixels + 1, (2, count), generator=generator)
+        return _with(batch, windows[torch.arange(count), :, row, column])
+
+    return change
+
+
+def rotate(degrees: float, zoom: float = 0.0) -> Augment:
+    """Turns by up to `degrees` either way and scales by 1 - zoom to 1 + zoom, bilinearly, zeros outside."""
+    _check("zoom", zoom, 0.0, 0.99)
+
+    def change(batch: Batch, generator: Generator) -> Batch:
+        image = batch["image"]
+        count, _, height, width = image.shape
+        angle = _uniform((count,), -math.radians(degrees), math.radians(degrees), generator).to(_pixels(image[:0]).dtype)
+        scale = 1 / _uniform((count,), 1 - zoom, 1 + zoom, generator)
+        cos, sin, still = angle.cos() * scale, angle.sin() * scale, torch.zeros_like(angle)
+        x = torch.stack([cos, -sin * height / width, still], -1)
+        y = torch.stack([sin * width / height, cos, still], -1)
+        return _with(batch, _sample(image, torch.stack([x, y], 1), "zeros"))
+
+    return change
+
+
+def resized_crop(smallest: float = 0.35, ratio: float = 4 / 3) -> Augment:
+    """A random part of the image, scaled to the old size.   Szegedy et al. 2014, arXiv:1409.4842
+
+    Its area is uniform from `smallest` of the image's to all of it; its width over its height is log-uniform from
+    1 / ratio to ratio times the image's own; a side that would be longer than the image's is cut to it.
+    """
+    _check("smallest", smallest, 0.01, 1.0)
+    _check("ratio", ratio, 1.0, math.inf)
+
+    def change(batch: Batch, generator: Generator) -> Batch:
+        image = batch["image"]
+        count = len(image)
+        area = _uniform((count,), smallest, 1.0, generator).to(_pixels(image[:0]).dtype)
+        aspect = _uniform((count,), -math.log(ratio), math.log(ratio), generator).exp()
+        width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
+        x = _uniform((count,), -1, 1, generator) * (1 - width)
+        y = _uniform((count,), -1, 1, generator) * (1 - height)
+        still = torch.zeros_like(width)
+        affine = torch.stack([torch.stack([width, still, x], -1), torch.stack([still, height, y], -1)], 1)
+        return _with(batch, _sample(image, affine, "border"))
+
+    return change
+
+
+def colour(brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2) -> Augment:
+    """Scales brightness, then contrast, then saturation by factors from 1 - the number to 1 + it.
+
+    x = b x;   x = m + c (x - m), m the mean of the image;   x = g + s (x - g), g the mean of the channels of each pixel;
+    then x is cut to the range of its type.
+    """
+    for name, value in {"brightness": brightness, "contrast": contrast, "saturation": saturation}.items():
+        _check(name, value, 0.0, 1.0)
+
+    def change(batch: Batch, generator: Generator) -> Batch:
+        image = batch["image"]
+        pixels = _pixels(image)
+
+        def factor(strength: float) -> Tensor:
+            return _uniform((len(image), 1, 1, 1), 1 - strength, 1 + strength, generator).to(pixels.dtype)
+
+        pixels = pixels * factor(brightness)
+        pixels = torch.lerp(pixels.mean((1, 2, 3), keepdim=True), pixels, factor(contrast))
+        pixels = torch.lerp(pixels.mean(1, keepdim=True), pixels, factor(saturation))
+        return _with(batch, _as(pixels.clamp_(0, 1 if image.is_floating_point() else 255), image))
+
+    return change
+
+
+def erase(fraction: float = 0.25, probability: float = 0.5) -> Augment:
+    """Blanks a random square of up to `fraction` of the largest square, cut at the border.
+
+    Cutout (DeVries, Taylor 2017, arXiv:1708.04552) with the random size of random erasing (arXiv:1708.04896).
+    """
+    _check("fraction", fraction, 0.0, 1.0)
+    _check("probability", probability, 0.0, 1.0)
+
+    def change(batch: Batch, generator: Generator) -> Batch:
+        image = batch["image"]
+        count, _, height, width = image.shape
+        half = _uniform((count,), 0, fraction, generator).sqrt() * min(height, width) / 2
+        half = half * (torch.rand(count, generator=generator) < probability)
+        return _with(batch, image.masked_fill(_box(image, half, half, generator), 0))
+
+    return change
+
+
+def mixup(num_classes: int, alpha: float = 0.2) -> Augment:
+    """Mixes each image with another and their labels alike.   x = w x1 + (1 - w) x2, w ~ Beta(alpha, alpha)
+
+    The label becomes a probability a class, [batch class].   Zhang et al. 2017, arXiv:1710.09412.
+    """
+    _check("alpha", alpha, 1e-3, math.inf)
+
+    def change(batch: Batch, generator: Generator) -> Batch:
+        image, label = _pixels(batch["image"]), _probability(batch["label"], num_classes)
+        weight, other = _beta(len(image), alpha, generator), torch.randperm(len(image), generator=generator)
+        mixed = torch.lerp(image[other], image, weight[:, None, None, None].to(image.dtype))
+        label = torch.lerp(label[other], label, weight[:, None])
+        return {**batch, "image": _as(mixed, batch["image"]), "label": label}
+
+    return change
+
+
+def cutmix(num_classes: int, alpha: float = 1.0) -> Augment:
+    """Pastes a box of another image, and mixes the labels by area.   Yun et al. 2019, arXiv:1905.04899.
+
+    The box has the image's own aspect, the area (1 - w), w ~ Beta(alpha, alpha), and is cut at the border.
+    The label becomes a probability a class, [batch class].
+    """
+    _check("alpha", alpha, 1e-3, math.inf)
+
+    def change(batch: Batch, generator: Generator) -> Batch:
+        image, label = batch["image"], _probability(batch["label"], num_classes)
+        count, _, height, width = image.shape
+        half = (1 - _beta(count, alpha, generator)).sqrt() / 2
+        other = torch.randperm(count, generator=generator)
+        inside = _box(image, half * height, half * width, generator)
+        kept = 1 - inside.float().mean((1, 2, 3))[:, None]
+        return {**batch, "image": torch.where(inside, image[other], image), "label": torch.lerp(label[other], label, kept)}
+
+    return change
+
+
+def _box(image: Tensor, half_height: Tensor, half_width: Tensor, generator: Generator) -> Tensor:
+    """Whether a pixel's centre is inside a box around a random place in the image.   [batch 1 height width]"""
+    count, _, height, width = image.shape
+    y, x = (torch.rand(2, count, generator=generator) * torch.tensor([[height], [width]])).unbind(0)
+    rows = (torch.arange(height) + 0.5 - y[:, None]).abs() < half_height[:, None]
+    columns = (torch.arange(width) + 0.5 - x[:, None]).abs() < half_width[:, None]
+    return rows[:, None, :, None] & columns[:, None, None, :]
+
+
+def _probability(label: Tensor, num_classes: int) -> Tensor:
+    """A probability a class: as it is where images were mixed before."""
+    return one_hot(label, num_classes).float() if label.ndim == 1 else label
+
+
+def _beta(count: int, alpha: float, generator: Generator) -> Tensor:
+    """Beta(alpha, alpha) by two gamma samples, from the generator given."""
+    first, second = torch._standard_gamma(torch.full((2, count), alpha), generator=generator)
+    return first / (first + second).clamp(min=1e-12)

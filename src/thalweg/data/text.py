@@ -1,0 +1,68 @@
+"""Texts as tokens: an alphabet of characters, and windows of a long text."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from thalweg.data.streams import Stream, generator
+from thalweg.vocabulary import Batch
+
+
+class Characters:
+    """The smallest tokeniser: a character is a token, its number its place in the alphabet.   D2L 9.2, LBDL 3.2
+
+    ValueError if the alphabet is empty or holds a character twice.
+    """
+
+    def __init__(self, alphabet: str):
+        if not alphabet or len(set(alphabet)) != len(alphabet):
+            raise ValueError(f"alphabet={alphabet!r}: expected different characters, at least one")
+        self.alphabet = alphabet
+        self.number = {character: number for number, character in enumerate(alphabet)}
+
+    def __len__(self) -> int:
+        return len(self.alphabet)
+
+    def encode(self, text: str) -> Int[Tensor, " time"]:
+        """The token of each character; ValueError, naming them, if characters are not in the alphabet."""
+        if unknown := "".join(sorted(set(text) - set(self.number))):
+            raise ValueError(f"text: the characters {unknown!r} are not in the alphabet {self.alphabet!r}")
+        return torch.tensor([self.number[character] for character in text], dtype=torch.long)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of tokens."""
+        return "".join(self.alphabet[token] for token in tokens)
+
+
+class Windows(Stream):
+    """Windows of context + 1 tokens of a long text, whose first `context` are read and whose last `context` are predicted.
+
+    They lie `stride` apart, side by side if None. Every token but the first is counted (mask) exactly once: in the first
+    window all, in the others the last `stride`, which are predicted from at least context - stride others. Side by side,
+    the first tokens of a window have little to go by, so that overlapping windows measure a lower loss.
+    shuffle: each pass starts at another random place below `stride` and takes the windows in random order, all whole.
+    tokens: [time] -> batches of tokens, mask [batch context+1].   D2L 9.3
+    ValueError if the stride is not in [1, context] or the text shorter than context + 1, with shuffle context + stride.
+    """
+
+    def __init__(self, tokens: Tensor, context: int, batch_size: int, *, stride: int | None = None, shuffle: bool = False):
+        self.tokens, self.context, self.stride = tokens, context, stride or context
+        if not 1 <= self.stride <= context:
+            raise ValueError(f"stride={stride}: expected 1 to context={context}")
+        shortest = context + (self.stride if shuffle else 1)
+        if len(tokens) < shortest:
+            raise ValueError(f"tokens: a text of {len(tokens)}, expected at least {shortest} for context={context}")
+        size = (len(tokens) - context) // self.stride if shuffle else -(-(len(tokens) - 1 - context) // self.stride) + 1
+        super().__init__(size, batch_size, shuffle=shuffle)
+
+    def batch(self, number: int) -> Batch:
+        offset = 0
+        if self.shuffle:
+            offset = int(torch.randint(self.stride, (), generator=generator(self.seed, number // len(self), 2)))
+        window = self.indices(number)
+        place = offset + window[:, None] * self.stride + torch.arange(self.context + 1)
+        mask = place < len(self.tokens)
+        mask[window > 0, : self.context + 1 - self.stride] = False
+        return {"tokens": self.tokens[place.clamp(max=len(self.tokens) - 1)], "mask": mask}

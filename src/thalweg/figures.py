@@ -1,0 +1,114 @@
+"""Drawing: arrays in, figure out. matplotlib is imported where it draws."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1):
+    """A figure of its own, outside pyplot's memory, and its axes [rows columns]."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=110)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def image_grid(image: Tensor, titles: Sequence[str] = (), *, columns: int = 8, colours: Sequence[str] = ()) -> "Figure":
+    """Images in rows.   image: [batch channel height width], uint8 or float in [0, 1]; a title and its colour each."""
+    pixels = image.float().cpu() / (255 if image.dtype == torch.uint8 else 1)
+    pixels = pixels.clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3)
+    columns = min(columns, len(pixels))
+    rows = -(-len(pixels) // columns)
+    figure, axes = new_figure(1.25 * columns, (1.55 if titles else 1.25) * rows, rows, columns)
+    for axis in axes.flat:
+        axis.axis("off")
+    for index, (axis, picture) in enumerate(zip(axes.flat, pixels.numpy(), strict=False)):
+        axis.imshow(picture, interpolation="nearest")
+        if titles:
+            axis.set_title(titles[index], fontsize=7, color=colours[index] if colours else "black")
+    return figure
+
+
+def confusion(counts: Tensor, classes: Sequence[str]) -> "Figure":
+    """How often each class (row) was taken for each (column).   counts: [class class]"""
+    size = max(4.0, 0.55 * len(classes) + 2)
+    figure, axes = new_figure(size + 0.6, size)
+    axis, table = axes[0, 0], counts.cpu().numpy()
+    share = table / numpy.maximum(table.sum(1, keepdims=True), 1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(classes))
+    axis.set_xticks(ticks, classes, rotation=45, ha="right", fontsize=8)
+    axis.set_yticks(ticks, classes, fontsize=8)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    if len(classes) <= 20:
+        for row in ticks:
+            for column in ticks:
+                if table[row, column]:
+                    tone = "white" if share[row, column] > 0.5 else "black"
+                    axis.text(column, row, str(table[row, column]), ha="center", va="center", fontsize=7, color=tone)
+    return figure
+
+
+def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, ylabel: str = "", log: bool = False) -> "Figure":
+    """Lines of (step, value), one a name."""
+    figure, axes = new_figure(6, 3.4)
+    axis = axes[0, 0]
+    for name, points in series.items():
+        x, y = zip(*points, strict=True)
+        axis.plot(x, y, label=name, linewidth=1.3, marker="o" if len(points) < 40 else None, markersize=3)
+    axis.set_xlabel("step")
+    axis.set_ylabel(ylabel)
+    if log:
+        axis.set_yscale("log")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def scatter(points: Tensor, label: Tensor, classes: Sequence[str]) -> "Figure":
+    """Points of a plane in the colour of their class.   points: [point 2], label: [point]"""
+    figure, axes = new_figure(7, 5.2)
+    axis, points, label = axes[0, 0], points.float().cpu(), label.cpu()
+    for number, name in enumerate(classes):
+        x, y = points[label == number].T.numpy()
+        axis.scatter(x, y, s=5, alpha=0.6, linewidths=0, label=name, color=f"C{number}" if number < 10 else None)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.legend(fontsize=8, markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def coloured_text(text: str, value: Tensor, label: str, *, columns: int = 64) -> "Figure":
+    """A text whose characters are the redder the larger their values.   value: one a character, label: what it is"""
+    places, row, column = [], 0, 0
+    for character in text:
+        if column == columns:
+            row, column = row + 1, 0
+        places.append((row, column))
+        row, column = (row + 1, 0) if character == "\n" else (row, column + 1)
+    shade = numpy.full((row + 1, columns), numpy.nan)
+    shade[tuple(zip(*places, strict=True))] = value.detach().float().cpu().numpy()
+    figure, axes = new_figure(0.115 * columns + 1, 0.23 * (row + 1) + 0.3)
+    axis = axes[0, 0]
+    axis.axis("off")
+    drawn = axis.imshow(shade, cmap="Reds", vmin=0, vmax=5, alpha=0.8, aspect="auto")
+    for (y, x), character in zip(places, text, strict=True):
+        axis.text(x, y, character.replace("\n", "\u21b5"), family="monospace", fontsize=9, ha="center", va="center")
+    figure.colorbar(drawn, label=label, pad=0.01)
+    return figure
+
+
+def filters(weight: Tensor) -> "Figure":
+    """The first-layer filters of a convolution.   weight: [out in height width], shown in colour where in is 3"""
+    weight = weight.detach().float().cpu()[:64]
+    if weight.shape[1] != 3:
+        weight = weight[:, :1]
+    low, high = weight.amin((1, 2, 3), keepdim=True), weight.amax((1, 2, 3), keepdim=True)
+    return image_grid((weight - low) / (high - low).clamp(min=1e-8), columns=16)

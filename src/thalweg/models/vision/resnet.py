@@ -1,0 +1,191 @@
+"""Residual networks (ResNet): a block learns a correction to its input, so depth stops hurting.
+
+y = relu(shortcut(x) + branch(x)); the shortcut is the identity unless the shape changes.
+He, Zhang, Ren, Sun 2015, arXiv:1512.03385.   LBDL 5.2, D2L 7.6
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from thalweg.weights import Config, Layout, understood
+
+
+def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
+    """Convolution and batch normalisation."""
+    convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 through a bottleneck of a quarter of the width, and the shortcut."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool):
+        super().__init__()
+        self.out_channels = out = 4 * channels if bottleneck else channels
+        layers = (
+            [conv(in_channels, channels, 1), conv(channels, channels, 3, stride), conv(channels, out, 1)]
+            if bottleneck
+            else [conv(in_channels, channels, 3, stride), conv(channels, out, 3)]
+        )
+        self.layers = nn.ModuleList(layers)
+        nn.init.zeros_(layers[-1][1].weight)  # type: ignore[arg-type]  # every block starts as its shortcut
+        self.shortcut = nn.Identity() if (in_channels, stride) == (out, 1) else conv(in_channels, out, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.layers[0](x)
+        for layer in self.layers[1:]:
+            branch = layer(relu(branch))
+        return relu(self.shortcut(x) + branch)
+
+
+class ResNet(nn.Module):
+    """depths: blocks a stage; each stage after the first halves the extent and doubles the channels.
+
+    stem: "large" halves twice before the first stage (224x224 images), "small" keeps the extent (32x32 images).
+    image: [batch channel height width] -> logits [batch class]
+    """
+
+    def __init__(
+        self,
+        depths: Sequence[int],
+        bottleneck: bool = False,
+        in_channels: int = 3,
+        num_classes: int = 1000,
+        width: int = 64,
+        stem: Literal["large", "small"] = "large",
+    ):
+        super().__init__()
+        if stem not in ("large", "small"):
+            raise ValueError(f"stem={stem!r}: expected large or small")
+        first = conv(in_channels, width, 7, 2) if stem == "large" else conv(in_channels, width, 3)
+        pool = [nn.MaxPool2d(3, 2, 1)] if stem == "large" else []
+        self.stem = nn.Sequential(first, nn.ReLU(), *pool)
+        self.stages, channels = nn.ModuleList(), width
+        for stage, depth in enumerate(depths):
+            blocks = nn.Sequential()
+            for position in range(depth):
+                block = Block(channels, width << stage, 2 if stage and not position else 1, bottleneck)
+                blocks.append(block)
+                channels = block.out_channels
+            self.stages.append(blocks)
+        self.head = nn.Linear(channels, num_classes)
+
+    def features(self, image: Tensor) -> list[Tensor]:  # a map a stage, each at half the extent of the one before
+        maps = [self.stem(image)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.features(image)[-1].mean((2, 3)))
+
+
+def resnet18(**arguments: Any) -> ResNet:
+    """18 layers, 11,689,512 parameters for ImageNet."""
+    return ResNet((2, 2, 2, 2), **arguments)
+
+
+def resnet34(**arguments: Any) -> ResNet:
+    """34 layers, 21,797,672 parameters for ImageNet."""
+    return ResNet((3, 4, 6, 3), **arguments)
+
+
+def resnet50(**arguments: Any) -> ResNet:
+    """50 layers with bottlenecks, 25,557,032 parameters for ImageNet."""
+    return ResNet((3, 4, 6, 3), bottleneck=True, **arguments)
+
+
+def resnet9(**arguments: Any) -> ResNet:
+    """One block a stage: for small images and little time."""
+    return ResNet((1, 1, 1, 1), **{"stem": "small", **arguments})
+
+
+def sizes(model: ResNet) -> dict[str, Any]:
+    """What ResNet was given; ValueError for the small stem, which no public library has."""
+    first: Any = model.stem[0]
+    stages: Any = model.stages
+    if first[0].kernel_size != (7, 7):
+        raise ValueError("stem='small': the public ResNets have the large one")
+    return {"depths": [len(stage) for stage in stages], "bottleneck": len(stages[0][0].layers) == 3,
+            "in_channels": first[0].in_channels, "num_classes": model.head.out_features,
+            "width": first[0].out_channels}  # fmt: skip
+
+
+def timm_arguments(config: Config) -> dict[str, Any]:
+    """What ResNet takes, from timm's config.json."""
+    known = {"resnet18": ([2, 2, 2, 2], False), "resnet34": ([3, 4, 6, 3], False), "resnet50": ([3, 4, 6, 3], True)}
+    if config.get("architecture") not in known:
+        raise ValueError(f"config.json says architecture={config.get('architecture')!r}: expected one of {', '.join(known)}")
+    understood(config, ("architecture", "model_args", "num_classes"), global_pool="avg")
+    more = config.get("model_args", {})
+    understood(more, ("in_chans", "layers", "num_classes"), global_pool="avg")
+    depths, bottleneck = known[config["architecture"]]
+    return {"depths": more.get("layers", depths), "bottleneck": bottleneck, "in_channels": more.get("in_chans", 3),
+            "num_classes": config["num_classes"], "width": 64}  # fmt: skip
+
+
+def timm_config(model: ResNet) -> Config:
+    """timm's config.json; ValueError if timm has no such model."""
+    size = sizes(model)
+    if size["width"] != 64:
+        raise ValueError(f"width={size['width']}: timm's ResNets have 64")
+    more = {"layers": size["depths"], "in_chans": size["in_channels"]}
+    return {"architecture": "resnet50" if size["bottleneck"] else "resnet18", "num_classes": size["num_classes"],
+            "model_args": more, "pretrained_cfg": {"first_conv": "conv1", "classifier": "fc"}}  # fmt: skip
+
+
+def transformers_arguments(config: Config) -> dict[str, Any]:
+    """What ResNet takes, from the config.json of transformers' ResNetForImageClassification."""
+    free = ("num_channels", "embedding_size", "hidden_sizes", "depths", "layer_type")
+    notes = ("out_features", "out_indices", "stage_names")
+    understood(config, free + notes, model_type="resnet", hidden_act="relu", downsample_in_first_stage=False,
+               downsample_in_bottleneck=False)  # fmt: skip
+    width, bottleneck = config["embedding_size"], config["layer_type"] == "bottleneck"
+    widths = [(4 if bottleneck else 1) * width << stage for stage in range(len(config["depths"]))]
+    if config["hidden_sizes"] != widths:
+        raise ValueError(f"config.json says hidden_sizes={config['hidden_sizes']}: expected {widths}")
+    return {"depths": config["depths"], "bottleneck": bottleneck, "in_channels": config["num_channels"],
+            "num_classes": len(config.get("id2label", [0, 1])), "width": width}  # fmt: skip
+
+
+def transformers_config(model: ResNet) -> Config:
+    """The config.json of transformers' ResNetForImageClassification."""
+    size = sizes(model)
+    widths = [(4 if size["bottleneck"] else 1) * size["width"] << stage for stage in range(len(size["depths"]))]
+    return {"architectures": ["ResNetForImageClassification"], "model_type": "resnet", "hidden_act": "relu",
+            "num_channels": size["in_channels"], "embedding_size": size["width"], "hidden_sizes": widths,
+            "depths": size["depths"], "layer_type": "bottleneck" if size["bottleneck"] else "basic",
+            "id2label": {str(label): f"LABEL_{label}" for label in range(size["num_classes"])}}  # fmt: skip
+
+
+PUBLIC = {
+    "timm": Layout(  # and torchvision
+        {
+            "conv1.*": "stem.0.0.*",
+            "bn1.*": "stem.0.1.*",
+            "layer{1}.{0}.conv{1}.*": "stages.{0}.{0}.layers.{0}.0.*",
+            "layer{1}.{0}.bn{1}.*": "stages.{0}.{0}.layers.{0}.1.*",
+            "layer{1}.{0}.downsample.*": "stages.{0}.{0}.shortcut.*",
+            "fc.*": "head.*",
+        },
+        timm_arguments,
+        timm_config,
+    ),
+    "transformers": Layout(
+        {
+            "resnet.embedder.embedder.convolution.*": "stem.0.0.*",
+            "resnet.embedder.embedder.normalization.*": "stem.0.1.*",
+            "resnet.encoder.stages.{0}.layers.{0}.layer.{0}.convolution.*": "stages.{0}.{0}.layers.{0}.0.*",
+            "resnet.encoder.stages.{0}.layers.{0}.layer.{0}.normalization.*": "stages.{0}.{0}.layers.{0}.1.*",
+            "resnet.encoder.stages.{0}.layers.{0}.shortcut.convolution.*": "stages.{0}.{0}.shortcut.0.*",
+            "resnet.encoder.stages.{0}.layers.{0}.shortcut.normalization.*": "stages.{0}.{0}.shortcut.1.*",
+            "classifier.1.*": "head.*",
+        },
+        transformers_arguments,
+        transformers_config,
+    ),
+}

@@ -1,0 +1,45 @@
+"""Recipes that learn to see without labels, and that measure what was learned."""
+
+from pathlib import Path
+
+from thalweg.adaptation.heads import probe, without_head
+from thalweg.build import adapt, build, load
+from thalweg.data.augmentation import colour, erase, flip, resized_crop
+from thalweg.data.sources import fashion_mnist
+from thalweg.data.views import two_views
+from thalweg.layers.standardize import moments, standardize
+from thalweg.models.vision.resnet import ResNet
+from thalweg.tasks.classification import Classification
+from thalweg.tasks.self_supervised import BYOL
+from thalweg.training import Experiment
+from thalweg.training.optimisers import adam, adamw
+from thalweg.training.schedules import cosine, linear, warmup
+
+WIDTH = 64
+
+
+def _encoder(image):
+    """A residual network of three blocks, up to its features, behind what it must see of these images."""
+    model = build(ResNet, depths=[1, 1, 1], in_channels=1, width=WIDTH, stem="large")
+    return adapt(adapt(model, without_head), standardize, **moments(image), size=tuple(image.shape[-2:]))
+
+
+def byol_fashion_mnist(*, epochs: int = 2, batch_size: int = 256, lr: float = 2e-3, decay: float = 0.99) -> Experiment:
+    """BYOL learns features of clothes without a label.   LEE GPT"""
+    splits = fashion_mnist()
+    task = build(BYOL, encoder=_encoder(splits.train["image"]), feature_dim=4 * WIDTH, classes=splits.classes, decay=decay)
+    views = two_views(resized_crop(0.6), flip(), colour(0.4, 0.4, 0.0), erase(0.2))
+    data = splits.streams(batch_size, augment=[views])
+    return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
+                      optimizer=adamw(lr, weight_decay=1e-4), schedule=warmup(0.1, cosine()))  # fmt: skip
+
+
+def linear_probe_fashion_mnist(*, encoder: Path | None = None, epochs: int = 3, lr: float = 3e-3) -> Experiment:
+    """A linear classifier reads the features of a BYOL run (encoder: its folder), or of the same network untrained."""
+    splits = fashion_mnist()
+    features = load(encoder / "model").encoder if encoder else _encoder(splits.train["image"])
+    model = adapt(features, probe, feature_dim=4 * WIDTH, num_classes=len(splits.classes))  # type: ignore[arg-type]
+    task = build(Classification, model=model, classes=splits.classes)
+    data = splits.streams(256)
+    return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
+                      optimizer=adam(lr), schedule=linear(), monitor="accuracy")  # fmt: skip

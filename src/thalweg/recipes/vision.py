@@ -1,0 +1,98 @@
+"""Recipes that see: a name in, an experiment out."""
+
+from thalweg.build import adapt, build
+from thalweg.data.augmentation import erase, flip, rotate, shift
+from thalweg.data.sources import cifar10, digits, fashion_mnist, mnist
+from thalweg.layers.standardize import moments, standardize
+from thalweg.models.classical.linear import softmax_regression
+from thalweg.models.classical.mlp import mlp
+from thalweg.models.vision.lenet import lenet, lenet5
+from thalweg.models.vision.resnet import resnet9
+from thalweg.tasks.classification import Classification
+from thalweg.training import Experiment
+from thalweg.training.optimisers import adamw, sgd
+from thalweg.training.schedules import cosine, linear, warmup
+
+
+def _classifier(model, splits, label_smoothing: float = 0.0) -> Classification:
+    """The model behind what it must see of these images, and the task of naming them."""
+    image = splits.train["image"]
+    model = adapt(model, standardize, **moments(image), size=tuple(image.shape[-2:]))
+    return build(Classification, model=model, classes=splits.classes, label_smoothing=label_smoothing)
+
+
+def softmax_fashion_mnist(*, epochs: int = 10, batch_size: int = 256, lr: float = 0.1) -> Experiment:
+    """Softmax regression tells ten kinds of clothes apart by their pixels alone.   D2L 3.6-3.7"""
+    splits = fashion_mnist()
+    data = splits.streams(batch_size)
+    return Experiment(task=_classifier(build(softmax_regression), splits), train=data.train, valid=data.valid, test=data.test,
+                      epochs=epochs, optimizer=sgd(lr), monitor="accuracy")  # fmt: skip
+
+
+def mlp_fashion_mnist(*, epochs: int = 10, batch_size: int = 256, lr: float = 1e-3, hidden_dim: int = 256) -> Experiment:
+    """A multi-layer perceptron tells ten kinds of clothes apart.   LBDL 5.1, D2L 4.2-4.3"""
+    splits = fashion_mnist()
+    data = splits.streams(batch_size)
+    task = _classifier(build(mlp, in_features=784, out_features=10, hidden_dims=[hidden_dim], dropout=0.2), splits)
+    return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
+                      optimizer=adamw(lr), schedule=warmup(0.1, cosine()), monitor="accuracy")  # fmt: skip
+
+
+def lenet_digits(*, epochs: int = 60, batch_size: int = 64, lr: float = 3e-3) -> Experiment:
+    """LeNet reads handwritten digits of 8x8 pixels.   LBDL 5.2, D2L 6.6"""
+    splits = digits()
+    task = _classifier(build(lenet, image_size=8), splits)
+    data = splits.streams(batch_size, augment=[rotate(10, zoom=0.1), shift(1)])
+    return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
+                      optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, cosine()), ema=0.99,
+                      monitor="loss", evaluate_every=5 * len(data.train))  # fmt: skip
+
+
+def lenet5_fashion_mnist(*, epochs: int = 12, batch_size: int = 128, lr: float = 2e-3) -> Experiment:
+    """LeNet-5 as it was in 1998 tells ten kinds of clothes apart.   LBDL 5.2, D2L 6.6"""
+    splits = fashion_mnist()
+    task = _classifier(build(lenet5), splits)
+    data = splits.streams(batch_size, augment=[flip()])
+    return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
+                      optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, cosine()), clip=1.0,
+                      monitor="accuracy")  # fmt: skip
+
+
+def lenet_fashion_mnist(*, epochs: int = 12, batch_size: int = 256, lr: float = 4e-3) -> Experiment:
+    """LeNet tells ten kinds of clothes apart.   LBDL 5.2, D2L 6.6"""
+    splits = fashion_mnist()
+    task = _classifier(build(lenet), splits, label_smoothing=0.05)
+    data = splits.streams(batch_size, augment=[flip(), shift(2)])
+    return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
+                      optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, linear()), ema=0.998,
+                      monitor="accuracy")  # fmt: skip
+
+
+def resnet_mnist(*, epochs: int = 6, batch_size: int = 128, lr: float = 0.1, width: int = 32) -> Experiment:
+    """A small residual network reads handwritten digits.   LBDL 5.2, D2L 7.6"""
+    splits = mnist()
+    task = _classifier(build(resnet9, in_channels=1, num_classes=10, width=width), splits, label_smoothing=0.05)
+    data = splits.streams(batch_size, augment=[rotate(12, zoom=0.12), shift(2)])
+    return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
+                      optimizer=sgd(lr, momentum=0.9, nesterov=True, weight_decay=5e-4), schedule=warmup(0.15, linear()),
+                      ema=0.998, monitor="accuracy")  # fmt: skip
+
+
+def resnet_fashion_mnist(*, epochs: int = 16, batch_size: int = 128, lr: float = 0.1, width: int = 48) -> Experiment:
+    """A small residual network tells ten kinds of clothes apart.   LBDL 5.2, D2L 7.6"""
+    splits = fashion_mnist()
+    task = _classifier(build(resnet9, in_channels=1, num_classes=10, width=width), splits, label_smoothing=0.1)
+    data = splits.streams(batch_size, augment=[flip(), shift(2), erase()])
+    return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
+                      optimizer=sgd(lr, momentum=0.9, nesterov=True, weight_decay=5e-4), schedule=warmup(0.15, linear()),
+                      ema=0.999, monitor="accuracy")  # fmt: skip
+
+
+def resnet_cifar10(*, epochs: int = 50, batch_size: int = 128, lr: float = 0.2, width: int = 48) -> Experiment:
+    """A small residual network names what is on photographs.   LBDL 5.2, D2L 7.6, 13.13"""
+    splits = cifar10()
+    task = _classifier(build(resnet9, num_classes=10, width=width), splits, label_smoothing=0.1)
+    data = splits.streams(batch_size, augment=[flip(), shift(4, "reflect"), erase()])
+    return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
+                      optimizer=sgd(lr, momentum=0.9, nesterov=True, weight_decay=5e-4), schedule=warmup(0.15, linear()),
+                      ema=0.999, monitor="accuracy")  # fmt: skip

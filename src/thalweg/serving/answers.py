@@ -1,0 +1,74 @@
+"""The work behind a request: what a task says of the bytes or the words that came in."""
+
+import random
+import time
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import torch
+from fastapi import HTTPException
+from PIL import Image
+from torch import Tensor
+
+from thalweg.data.images import FORMATS, PIXELS, UnreadableImage, read_image
+from thalweg.serving.schema import Continuation, Prediction, Prompt, Seen
+from thalweg.tasks.classification import Classification
+from thalweg.training import Task
+
+
+@torch.inference_mode()
+def classify(
+    task: Classification, files: Sequence[tuple[str, bytes]], top_k: int, max_pixels: float
+) -> tuple[list[Seen], float]:
+    """What is seen in image files (name, content), and the milliseconds it took; images of one size go together.
+
+    HTTPException, before pixels are decoded, if they have too many (413); if one is no image (422).
+    """
+    start = time.perf_counter()
+    if (found := sum(_pixels(content) for _, content in files)) > max_pixels:
+        names = ", ".join(name for name, _ in files)
+        raise HTTPException(413, f"{names:.200}: {found:,} pixels, expected at most {max_pixels:,.0f}")
+    images = [_read(name, content) for name, content in files]
+    alike: dict[torch.Size, list[int]] = {}
+    for index, image in enumerate(images):
+        alike.setdefault(image.shape, []).append(index)
+    seen: dict[int, Seen] = {}
+    for (_, height, width), indices in alike.items():
+        predicted = task.predict({"image": torch.stack([images[index] for index in indices])}, top_k=top_k)
+        for index, labels, probabilities in zip(indices, predicted["label"], predicted["probability"].tolist(), strict=True):
+            ranked = [Prediction(label=name, probability=p) for name, p in zip(labels, probabilities, strict=True)]
+            seen[index] = Seen(predictions=ranked, width=width, height=height)
+    return [seen[index] for index in range(len(files))], (time.perf_counter() - start) * 1e3
+
+
+def _pixels(content: bytes) -> int:
+    """How many pixels the header of an image file promises; 0 if it is none."""
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            return image.width * image.height
+    except Image.DecompressionBombError:
+        return PIXELS + 1
+    except Exception:  # decoders raise almost anything; to read it says what is wrong
+        return 0
+
+
+def _read(name: str, content: bytes) -> Tensor:
+    try:
+        return read_image(content)
+    except UnreadableImage as error:
+        words = f"{name:.200}: {error.reason}; expected an image file ({', '.join(FORMATS)})"
+        raise HTTPException(422, words) from error
+
+
+@torch.inference_mode()
+def continue_text(task: Task, prompt: Prompt) -> Continuation:
+    """What the task makes of a prompt. HTTPException (422) if it cannot read it."""
+    start = time.perf_counter()
+    options: dict[str, Any] = {"length": prompt.length, "temperature": prompt.temperature}
+    options["seed"] = seed = random.getrandbits(32) if prompt.seed is None else prompt.seed
+    try:
+        predicted = task.predict({"text": [prompt.text]}, **options)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
+    return Continuation(text=predicted["text"][0], seed=seed, milliseconds=(time.perf_counter() - start) * 1e3)

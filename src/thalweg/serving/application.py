@@ -1,0 +1,176 @@
+"""The HTTP application of a task: images in, labels and probabilities out; or a text in, and how it goes on.
+
+Every error is JSON, {"detail": "what was wrong and what is expected"}; none ends the server.
+"""
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, File, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException
+
+from thalweg import __version__
+from thalweg.data.images import FORMATS, PIXELS
+from thalweg.serving.answers import classify, continue_text
+from thalweg.serving.limits import Limits, Turns
+from thalweg.serving.schema import PROBLEMS, Answer, Answers, Bounds, Continuation, Health, Prompt
+from thalweg.tasks.classification import Classification
+from thalweg.training import Task
+
+MOST_FILES = 64  # of a request
+TopK = Annotated[int, Query(ge=1, description="How many labels to give.")]
+ImageFile = Annotated[UploadFile, File(description=f"An image file: {', '.join(FORMATS)}.")]
+ImageFiles = Annotated[list[UploadFile], File(description="Image files.", max_length=MOST_FILES)]
+
+
+def application(
+    task: Task,
+    *,
+    recipe: str | None = None,
+    max_megabytes: float = 10.0,
+    max_megapixels: float = 50.0,
+    concurrency: int = 4,
+    waiting: int = 16,
+    timeout: float = 30.0,
+) -> FastAPI:
+    """An ASGI application that answers with the task; the arguments are those of `thalweg.serving.serve`.
+
+    ValueError if the task cannot be served or a limit is none.
+    """
+    reads = _reads(task)
+    most = PIXELS / 1e6
+    _check(0 < max_megabytes < math.inf, f"max_megabytes={max_megabytes}", "a number above 0")
+    _check(0 < max_megapixels <= most, f"max_megapixels={max_megapixels}", f"a number above 0, at most {most:.1f}")
+    _check(concurrency >= 1, f"concurrency={concurrency}", "at least 1")
+    _check(waiting >= 0, f"waiting={waiting}", "at least 0")
+    _check(0 < timeout < math.inf, f"timeout={timeout}", "a number of seconds above 0")
+    bounds = Bounds(bytes=int(max_megabytes * 1e6), pixels=int(max_megapixels * 1e6), concurrency=concurrency,
+                    waiting=waiting, seconds=timeout)  # fmt: skip
+    model, started, turns = _model_name(task), time.monotonic(), Turns(concurrency, timeout)
+    app = FastAPI(
+        title=recipe or model,
+        version=__version__,
+        description=__doc__ or "",
+        exception_handlers={
+            HTTPException: _http_problem,
+            RequestValidationError: _field_problem("multipart/form-data" if reads == "image" else "application/json"),
+            Exception: _fault,
+        },
+    )
+    app.add_middleware(Limits, max_bytes=bounds.bytes, max_requests=concurrency + waiting, timeout=timeout)
+    task.eval().requires_grad_(False)
+    if isinstance(task, Classification):
+        _classify_images(app, task, turns, bounds.pixels)
+    else:
+        _continue_texts(app, task, turns)
+
+    @app.get("/health", tags=["server"])
+    async def health() -> Health:
+        """Whether the server lives, what it serves, and how busy it is."""
+        state = turns.limiter.statistics()
+        return Health(model=model, recipe=recipe, task=type(task).__name__, reads=reads, version=__version__,
+                      classes=len(task.classes) if isinstance(task, Classification) else None,
+                      uptime_seconds=time.monotonic() - started, running=state.borrowed_tokens,
+                      waiting=state.tasks_waiting, limits=bounds)  # fmt: skip
+
+    page = Path(__file__).with_name("page.html").read_text(encoding="utf8")
+    policy = (
+        "default-src 'none'; img-src blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+    )
+
+    @app.get("/", response_class=HTMLResponse, tags=["server"])
+    async def try_it() -> HTMLResponse:
+        """A page to try the model on."""
+        return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+
+    return app
+
+
+def _check(right: bool, given: str, expected: str) -> None:
+    if not right:
+        raise ValueError(f"{given}: expected {expected}")
+
+
+def _reads(task: Task) -> Literal["image", "text"]:
+    """What is sent to the task. ValueError if there is no way to serve it."""
+    if isinstance(task, Classification):
+        return "image"
+    if task.reads == "text" and {"length", "temperature", "seed"} <= set(inspect.signature(task.predict).parameters):
+        return "text"
+    raise ValueError(f"{type(task).__name__} cannot be served: expected image classification or text generation")
+
+
+def _model_name(task: Task) -> str:
+    """The builder of the task's model, else the task."""
+    history = getattr(getattr(task, "model", None), "history", None)
+    return history[0][0].rpartition(":")[2] if history else type(task).__name__
+
+
+def _classify_images(app: FastAPI, task: Classification, turns: Turns, max_pixels: int) -> None:
+    @app.post("/predict", responses=PROBLEMS, tags=["model"])
+    async def predict(file: ImageFile, top_k: TopK = 5) -> Answer:
+        """The most probable labels of an image."""
+        seen, milliseconds = await turns.take(classify, task, [await _content(file)], top_k, max_pixels)
+        return Answer(**seen[0].model_dump(), milliseconds=milliseconds)
+
+    @app.post("/predict/batch", responses=PROBLEMS, tags=["model"])
+    async def predict_batch(files: ImageFiles, top_k: TopK = 5) -> Answers:
+        """The most probable labels of each of several images; one that is wrong refuses all."""
+        contents = [await _content(file) for file in files]
+        seen, milliseconds = await turns.take(classify, task, contents, top_k, max_pixels)
+        return Answers(answers=seen, milliseconds=milliseconds)
+
+
+async def _content(file: UploadFile) -> tuple[str, bytes]:
+    return file.filename or "the file", await file.read()
+
+
+def _continue_texts(app: FastAPI, task: Task, turns: Turns) -> None:
+    @app.post("/generate", responses=PROBLEMS, tags=["model"])
+    async def generate(prompt: Prompt) -> Continuation:
+        """How a text goes on."""
+        return await turns.take(continue_text, task, prompt)
+
+
+async def _http_problem(request: Request, error: Any) -> JSONResponse:
+    """Errors of the protocol, and those that are raised here."""
+    detail, path = error.detail, request.url.path
+    if error.status_code == 404:
+        known = [f"{method.upper()} {route}" for route, methods in request.app.openapi()["paths"].items() for method in methods]
+        detail = f"{path:.200}: nothing there; expected {', '.join(known)}"
+    elif error.status_code == 405:
+        detail = f"{request.method} {path}: expected {error.headers['Allow']}"
+    elif error.status_code == 400:
+        detail = f"the body cannot be read: {detail}"
+    return JSONResponse({"detail": detail}, error.status_code, error.headers)
+
+
+def _field_problem(content_type: str) -> Callable[[Request, Any], Coroutine[Any, Any, JSONResponse]]:
+    """What is wrong with the fields of a request, in one line; 415 if it came in another form, 400 if in none."""
+
+    async def problem(request: Request, error: Any) -> JSONResponse:
+        given = request.headers.get("content-type", "")
+        if given.partition(";")[0].strip().lower() != content_type:
+            return JSONResponse({"detail": f"content type {given[:100] or 'missing'}: expected {content_type}"}, 415)
+        words = []
+        for wrong in error.errors():
+            if wrong["type"] == "json_invalid":
+                return JSONResponse({"detail": f"the body cannot be read as JSON: {wrong['ctx']['error']}"}, 400)
+            name = ".".join(str(part) for part in wrong["loc"][1:]) or "body"
+            if name.startswith("file") and wrong["type"] != "too_long":
+                words.append(f"{name}: expected an image file in a multipart field of this name")
+            else:
+                words.append(f"{name}: {wrong['msg']}, given {str(wrong['input'])[:80]!r}")
+        return JSONResponse({"detail": "; ".join(words)}, 422)
+
+    return problem
+
+
+async def _fault(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "the server failed on this request; its log says why"}, 500)

@@ -1,0 +1,78 @@
+"""Language modelling: what comes next?   LBDL 3.2, D2L 9.3"""
+
+from matplotlib.figure import Figure
+from torch import Generator, Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchmetrics import MetricCollection
+
+from thalweg import figures
+from thalweg.data.text import Characters
+from thalweg.decoding.sampling import complete, sampling
+from thalweg.metrics import MeanLoss, Perplexity
+from thalweg.training import Task
+from thalweg.vocabulary import Batch
+
+
+class LanguageModelling(Task):
+    """Predicts every token from those before it.   loss = - sum_t log softmax(model(x_1 ... x_{t-1}))[x_t]
+
+    batch: tokens [batch time]; mask [batch time], True where a token is to be predicted, everywhere if absent.
+    alphabet: the characters, in the order of their tokens.   context: tokens that the model reads at most.
+    """
+
+    reads = "text"
+
+    def __init__(self, model: nn.Module, alphabet: str, context: int):
+        super().__init__()
+        self.model, self.characters, self.context = model, Characters(alphabet), context
+        self.metrics = MetricCollection({"loss": MeanLoss(), "perplexity": Perplexity()}, compute_groups=False)
+
+    def surprise(self, tokens: Tensor) -> Tensor:
+        """-log p, in nats, of every token but the first.   tokens: [batch time] -> [batch time-1]"""
+        logits, target = self.model(tokens[:, :-1]), tokens[:, 1:]
+        return cross_entropy(logits.flatten(0, 1).float(), target.flatten(), reduction="none").view_as(target)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        surprise = self.surprise(batch["tokens"])
+        if "mask" not in batch:
+            return surprise.sum(), surprise.numel()
+        predicted = batch["mask"][:, 1:]
+        return (surprise * predicted).sum(), predicted.sum()
+
+    def evaluate(self, batch: Batch) -> None:
+        surprise = self.surprise(batch["tokens"])
+        self.metrics.update(surprise[batch["mask"][:, 1:]] if "mask" in batch else surprise)
+
+    def predict(
+        self,
+        inputs: dict[str, list[str]],
+        *,
+        length: int = 300,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> dict[str, list[str]]:
+        """text: each text and how it goes on.   inputs: text, of characters of the alphabet, at least one
+
+        length: characters to add.   temperature, top_k, top_p: see `sampling`.   seed: the same gives the same text.
+        """
+        if empty := [text for text in inputs["text"] if not text]:
+            raise ValueError(f"text: {empty} has no character to go on from")
+        device = next(self.model.parameters()).device
+        prompts = [self.characters.encode(text).to(device) for text in inputs["text"]]
+        choose = sampling(temperature=temperature, top_k=top_k, top_p=top_p, generator=Generator(device).manual_seed(seed))
+        texts = complete(self.model, prompts, length, choose, context=self.context)  # type: ignore[arg-type]
+        return {"text": [self.characters.decode(tokens.tolist()) for tokens in texts]}
+
+    def figures(self, batch: Batch) -> dict[str, Figure]:
+        """How surprised the model is by each character of a real text, and of one it writes itself."""
+        real = batch["tokens"][0]
+        start = self.characters.decode(real[: self.context // 4].tolist())
+        text = self.predict({"text": [start]}, length=len(real) - len(start))["text"][0]
+        return {
+            name: figures.coloured_text(
+                self.characters.decode(tokens.tolist())[1:], self.surprise(tokens[None])[0], "surprise, nats"
+            )
+            for name, tokens in {"real text": real, "own text": self.characters.encode(text).to(real)}.items()
+        }

@@ -1,0 +1,117 @@
+"""The names and shapes of a batch, and what may be asked of a model of each kind.
+
+A batch is a dict of tensors under these names. A kind is a structural protocol: nothing inherits from it, and one
+generated test holds every catalogued model against the protocol of its kind.
+"""
+
+from typing import Any, Protocol, TypedDict, runtime_checkable
+
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from torch.distributions import Distribution
+
+Image = UInt8[Tensor, "batch channel height width"] | Float[Tensor, "batch channel height width"]
+
+Batch = dict[str, Tensor]
+
+
+class LabelledImages(TypedDict):
+    """Images and the class of each."""
+
+    image: Image
+    label: Int[Tensor, " batch"]
+
+
+class LabelledFeatures(TypedDict, total=False):
+    """Rows of a table with a class or a number to predict."""
+
+    features: Float[Tensor, "batch feature"]
+    label: Int[Tensor, " batch"]
+    target: Float[Tensor, "batch ..."]
+
+
+class TokenSequences(TypedDict, total=False):
+    """Token ids of texts; mask is True where a token is real."""
+
+    tokens: Int[Tensor, "batch time"]
+    mask: Bool[Tensor, "batch time"]
+
+
+class Experience(TypedDict):
+    """What an agent saw, did and got."""
+
+    observation: Float[Tensor, "batch ..."]
+    action: Int[Tensor, " batch"] | Float[Tensor, "batch action"]
+    reward: Float[Tensor, " batch"]
+    next_observation: Float[Tensor, "batch ..."]
+    done: Bool[Tensor, " batch"]
+
+
+class Episodes(TypedDict):
+    """Episodes to be played, each by the seed of its environment."""
+
+    seed: Int[Tensor, " batch"]
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """One logit a class."""
+
+    def forward(self, x: Tensor) -> Float[Tensor, "batch class"]: ...
+
+
+@runtime_checkable
+class Regressor(Protocol):
+    """One number an output."""
+
+    def forward(self, x: Tensor) -> Float[Tensor, "batch output"]: ...
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """One map a stage, each at half the extent of the one before."""
+
+    def features(self, image: Tensor) -> list[Tensor]: ...
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """Logits of the next token at every place; a cache holds what was read before."""
+
+    def forward(self, tokens: Int[Tensor, "batch time"], cache: Any = None) -> Float[Tensor, "batch time vocab"]: ...
+
+    def new_cache(self, batch: int, time: int) -> Any: ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A sample from a latent vector of `latent_dim` independent standard normal numbers."""
+
+    latent_dim: int
+
+    def forward(self, latent: Float[Tensor, "batch latent"]) -> Tensor: ...
+
+
+@runtime_checkable
+class ActionValue(Protocol):
+    """The expected return of every action."""
+
+    def forward(self, observation: Tensor) -> Float[Tensor, "batch action"]: ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A distribution over actions."""
+
+    def forward(self, observation: Tensor) -> Distribution: ...
+
+
+KINDS: dict[str, type] = {
+    "classifier": Classifier,
+    "regressor": Regressor,
+    "backbone": Backbone,
+    "language-model": LanguageModel,
+    "generator": Generator,
+    "action-value": ActionValue,
+    "policy": Policy,
+}

@@ -1,0 +1,149 @@
+"""What every catalogued model must do: one function a property, which fails where a model does not have it.
+
+tests/test_catalogue_models.py puts every row of the catalogue through them; tests/test_checks.py has for each a model
+that it must reject.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from thalweg.build import build, load, save, unallocated
+
+Builder = Callable[..., nn.Module]
+
+
+def example_input(kinds: list[str], arguments: dict[str, Any], shape: list[int]) -> Tensor:
+    """What a model of that kind is given: token ids below vocab_size, or numbers in [0, 1)."""
+    return torch.randint(arguments["vocab_size"], shape) if "language-model" in kinds else torch.rand(shape)
+
+
+def random_model(builder: Builder, arguments: dict[str, Any]) -> nn.Module:
+    """The model with numbers of order one, so that nothing hides behind a zero that it starts with; in evaluation."""
+    model = build(builder, **arguments).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def is_built_without_memory(builder: Builder, arguments: dict[str, Any]) -> None:
+    """On the meta device nothing is allocated, and all that a model holds is in its state dict."""
+    with unallocated():
+        model = builder(**arguments)
+    held = dict([*model.named_parameters(), *model.named_buffers()])
+    assert all(tensor.is_meta for tensor in held.values())
+    assert held.keys() <= model.state_dict().keys()
+    assert model.state_dict().keys() == builder(**arguments).state_dict().keys()
+
+
+def answers_as(kind: str, model: nn.Module, x: Tensor) -> None:
+    """The shapes of the kind's protocol, and whatever else its words promise."""
+    PROMISES[kind](model, x)
+    ignores_the_rest_of_the_batch(model, x)
+
+
+def ignores_the_rest_of_the_batch(model: nn.Module, x: Tensor) -> None:
+    """In evaluation an example is answered as if it were alone."""
+    whole, alone = answer(model, x), answer(model, x[1:2])
+    torch.testing.assert_close(whole[1:2], alone, rtol=1e-4, atol=1e-5)
+
+
+def answer(model: nn.Module, x: Tensor) -> Tensor:
+    """The numbers that a model says about an input."""
+    found = model(x)
+    return found.log_prob(torch.zeros_like(found.sample())) if isinstance(found, Distribution) else found
+
+
+def gives_a_row_an_example(model: nn.Module, x: Tensor) -> None:
+    found = model(x)
+    assert found.ndim == 2
+    assert len(found) == len(x)
+    assert found.is_floating_point()
+
+
+def gives_maps_of_half_the_extent(model: nn.Module, image: Tensor) -> None:
+    extents = []
+    for found in model.features(image):
+        assert found.ndim == 4
+        assert len(found) == len(image)
+        extents.append(found.shape[-1])
+    assert extents
+    assert all(after in (before // 2, (before + 1) // 2) for before, after in pairwise(extents))
+
+
+def reads_backwards_only(model: nn.Module, tokens: Tensor) -> None:
+    """Logits at every place, which the future does not change and a cache does not either."""
+    logits = model(tokens)
+    assert logits.shape[:2] == tokens.shape
+    middle = tokens.shape[1] // 2
+    other = tokens.clone()
+    other[:, middle:] = (other[:, middle:] + 1) % logits.shape[-1]
+    torch.testing.assert_close(model(other)[:, :middle], logits[:, :middle], rtol=1e-4, atol=1e-5)
+    cache = model.new_cache(*tokens.shape)
+    pieces = [model(tokens[:, :middle], cache), *(model(tokens[:, t : t + 1], cache) for t in range(middle, tokens.shape[1]))]
+    torch.testing.assert_close(torch.cat(pieces, 1), logits, rtol=1e-4, atol=1e-4)
+
+
+def samples_from_a_latent(model: nn.Module, latent: Tensor) -> None:
+    assert latent.shape[1:] == (model.latent_dim,)
+    assert len(model(latent)) == len(latent)
+
+
+def gives_a_distribution(model: nn.Module, observation: Tensor) -> None:
+    found = model(observation)
+    assert isinstance(found, Distribution)
+    assert found.batch_shape[:1] == observation.shape[:1]
+
+
+PROMISES: dict[str, Callable[[nn.Module, Tensor], None]] = {
+    "classifier": gives_a_row_an_example,
+    "regressor": gives_a_row_an_example,
+    "action-value": gives_a_row_an_example,
+    "backbone": gives_maps_of_half_the_extent,
+    "language-model": reads_backwards_only,
+    "generator": samples_from_a_latent,
+    "policy": gives_a_distribution,
+}
+
+
+def learns_with_every_parameter(model: nn.Module, x: Tensor) -> None:
+    """Every parameter receives a gradient that is not zero and not infinite."""
+    output = answer(model, x)
+    (output * torch.randn_like(output)).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    missing = [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
+    assert not missing, f"no gradient for {missing}"
+    assert all(gradient.isfinite().all() for gradient in gradients.values() if gradient is not None)
+
+
+def comes_back_from_its_folder(model: nn.Module, x: Tensor, folder: Path, trusted: tuple[str, ...] | None = None) -> None:
+    """Saved and loaded, every tensor and every answer is the same to the last bit."""
+    save(model, folder)
+    loaded = load(folder, **({"trusted": trusted} if trusted else {}))
+    before, after = model.state_dict(), loaded.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
+    with torch.inference_mode():
+        assert torch.equal(answer(model, x), answer(loaded, x))
+
+
+def stays_finite_in_bfloat16(model: nn.Module, x: Tensor) -> None:
+    """Products with eight bits of mantissa leave answers and gradients finite."""
+    with torch.autocast("cpu", torch.bfloat16):
+        output = answer(model, x)
+        output.float().sum().backward()
+    assert output.isfinite().all()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def keeps_its_names_when_compiled(model: nn.Module) -> None:
+    """Compilation is in place: a checkpoint of a compiled model is one of the model."""
+    before = list(model.state_dict())
+    model.compile()
+    assert list(model.state_dict()) == before
+    assert not [name for name in before if "_orig_mod" in name]

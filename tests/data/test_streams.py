@@ -1,0 +1,150 @@
+"""Streams: every example once a pass, batch k a function of seed and k alone."""
+
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thalweg.data.augmentation import flip, shift
+from thalweg.data.streams import Splits, Stream, TensorStream, generator, stratified, take
+
+
+def numbered(size: int, batch_size: int, **how) -> TensorStream:
+    return TensorStream({"number": torch.arange(size)}, batch_size, **how)
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(1, 200), batch_size=st.integers(1, 210), shuffle=st.booleans())
+def test_a_pass_holds_each_example_once_in_batches_of_nearly_equal_size(size, batch_size, shuffle):
+    batches = [batch["number"] for batch in numbered(size, batch_size, shuffle=shuffle)]
+    assert sorted(torch.cat(batches).tolist()) == list(range(size))
+    sizes = [len(batch) for batch in batches]
+    assert len(sizes) == -(-size // batch_size)
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_passes_differ_and_the_first_of_the_endless_stream_is_the_plain_one():
+    torch.manual_seed(3)
+    stream = numbered(50, 8, shuffle=True)
+    endless = torch.cat([batch["number"] for batch in islice(stream.batches(), 14)]).tolist()
+    assert endless[:50] == torch.cat([batch["number"] for batch in stream]).tolist()
+    assert sorted(endless[50:]) == list(range(50))
+    assert endless[:50] != endless[50:]
+    assert endless[:50] != list(range(50))
+
+
+def test_without_shuffling_the_order_is_that_of_the_data():
+    assert torch.cat([batch["number"] for batch in numbered(10, 4)]).tolist() == list(range(10))
+
+
+@settings(max_examples=25, deadline=None)
+@given(start=st.integers(0, 40))
+def test_a_stream_resumes_at_any_batch_with_the_same_batches_and_augmentation(start):
+    def stream():
+        torch.manual_seed(7)
+        image = torch.randint(0, 256, (23, 1, 6, 6), dtype=torch.uint8, generator=generator(1))
+        return TensorStream({"image": image, "label": torch.arange(23)}, 5, shuffle=True, augment=[flip(), shift(2)])
+
+    whole = list(islice(stream().batches(), start + 3))
+    resumed = list(islice(stream().batches(start), 3))
+    for one, other in zip(whole[start:], resumed, strict=True):
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["label"], other["label"])
+
+
+def test_who_looks_on_does_not_change_the_order():
+    torch.manual_seed(7)
+    stream = numbered(30, 4, shuffle=True)
+    expected = [batch["number"].tolist() for batch in islice(stream.batches(), 20)]
+    seen = []
+    for number, batch in enumerate(islice(stream.batches(), 20)):
+        seen.append(batch["number"].tolist())
+        torch.rand(number)  # torch's own generator is somebody else's
+        stream.indices(19 - number)  # and so is a question about another batch
+        next(iter(stream))
+    assert seen == expected
+
+
+def test_the_seed_decides_the_order_and_the_augmentation():
+    def first(seed):
+        torch.manual_seed(seed)
+        image = torch.arange(40 * 36, dtype=torch.uint8).reshape(40, 1, 6, 6)
+        return next(TensorStream({"image": image}, 40, shuffle=True, augment=[shift(2)]).batches())["image"]
+
+    assert torch.equal(first(1), first(1))
+    assert not torch.equal(first(1), first(2))
+
+
+def test_every_batch_is_augmented_anew():
+    image = torch.arange(36, dtype=torch.uint8).reshape(1, 1, 6, 6)
+    batches = TensorStream({"image": image}, 1, augment=[shift(2)]).batches()
+    assert len({tuple(batch["image"].flatten().tolist()) for batch in islice(batches, 30)}) > 10  # of 25 places
+
+
+def test_generators_of_neighbouring_numbers_are_unrelated():
+    drawn = torch.stack([torch.rand(1000, generator=generator(seed, number)) for seed in range(4) for number in range(4)])
+    correlation = torch.corrcoef(drawn).fill_diagonal_(0)
+    assert correlation.abs().max() < 0.15
+    assert torch.equal(torch.rand(5, generator=generator(1, 2)), torch.rand(5, generator=generator(1, 2)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=6), fraction=st.floats(0.05, 0.95), seed=st.integers(0, 9))
+def test_a_stratified_split_is_disjoint_complete_and_proportionate(counts, fraction, seed):
+    label = torch.cat([torch.full((count,), value * 3) for value, count in enumerate(counts)])
+    label = label[torch.randperm(len(label), generator=generator(seed))]
+    part, rest = stratified(label, fraction, seed)
+    assert sorted(torch.cat([part, rest]).tolist()) == list(range(len(label)))
+    for value, count in enumerate(counts):
+        held = int((label[part] == value * 3).sum())
+        if count == 1:
+            assert held == 0  # there is none to spare
+        else:
+            assert 1 <= held <= count - 1
+            assert abs(held - fraction * count) <= 1
+    again = stratified(label, fraction, seed)
+    assert torch.equal(part, again[0])
+
+
+def test_splits_become_streams_of_which_only_training_is_shuffled_and_augmented():
+    tensors = {"image": torch.arange(64, dtype=torch.uint8).reshape(16, 1, 2, 2), "label": torch.arange(16)}
+
+    def white(batch, random):
+        return {**batch, "image": torch.full_like(batch["image"], 255)}
+
+    streams = Splits(tensors, tensors, tensors, ("a",)).streams(4, augment=[white])
+    assert streams.classes == ("a",)
+    assert all((batch["image"] == 255).all() for batch in streams.train)
+    for part in (streams.valid, streams.test):
+        (batch,) = part
+        assert torch.equal(batch["image"], tensors["image"])
+
+
+def test_take_is_indexing():
+    tensors = {"image": torch.rand(7, 3, 2, 2), "label": torch.arange(7), "mask": torch.arange(7) > 3}
+    indices = torch.tensor([6, 0, 0, 3])
+    for name, value in take(tensors, indices).items():
+        assert torch.equal(value, tensors[name][indices])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: numbered(0, 4), "size=0"),
+        (lambda: numbered(4, 0), "batch_size=0"),
+        (lambda: TensorStream({"a": torch.zeros(2), "b": torch.zeros(3)}, 1), r"same number.*'a': 2, 'b': 3"),
+        (lambda: TensorStream({}, 1), "same number"),
+        (lambda: stratified(torch.zeros(3), 1.0), "fraction=1.0"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_stream_without_fetch_says_so():
+    with pytest.raises(NotImplementedError):
+        Stream(3, 1, shuffle=False).batch(0)

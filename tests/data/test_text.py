@@ -1,0 +1,95 @@
+"""Characters and windows of a long text."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thalweg.data.text import Characters, Windows
+
+
+@given(st.text(min_size=1))
+def test_what_is_encoded_decodes_to_itself(text):
+    characters = Characters("".join(sorted(set(text))))
+    tokens = characters.encode(text)
+    assert tokens.shape == (len(text),)
+    assert tokens.max() < len(characters)
+    assert characters.decode(tokens.tolist()) == text
+
+
+def test_unknown_characters_are_named():
+    with pytest.raises(ValueError, match=r"the characters 'xé' are not in the alphabet 'abc'"):
+        Characters("abc").encode("abxaé")
+
+
+@pytest.mark.parametrize("alphabet", ["", "abca"])
+def test_an_alphabet_is_of_different_characters(alphabet):
+    with pytest.raises(ValueError, match=f"alphabet='{alphabet}'"):
+        Characters(alphabet)
+
+
+sizes = st.integers(1, 9).flatmap(lambda c: st.tuples(st.just(c), st.integers(1, c), st.integers(c + 1, 60), st.integers(1, 5)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(sizes)
+def test_windows_in_order_predict_every_token_but_the_first_exactly_once(size):
+    context, stride, time, batch_size = size
+    counted, heard = torch.zeros(time, dtype=torch.long), []
+    for batch in Windows(torch.arange(time), context, batch_size, stride=stride):
+        tokens, mask = batch["tokens"], batch["mask"]
+        assert tokens.shape == mask.shape
+        assert tokens.shape[1] == context + 1
+        assert mask[:, 1:].any(1).all()  # no window in vain
+        predicted = tokens[:, 1:][mask[:, 1:]]
+        counted += predicted.bincount(minlength=time)
+        assert ((tokens[:, 1:] - tokens[:, :-1] == 1) | ~mask[:, 1:]).all()  # what is counted follows what was read
+        heard += (predicted - tokens[:, :1].expand(-1, context)[mask[:, 1:]]).tolist()
+    assert counted.tolist() == [0] + (time - 1) * [1]
+    assert sum(n < min(context - stride + 1, time) for n in heard) <= context - stride  # only where the text begins
+
+
+@settings(max_examples=100, deadline=None)
+@given(sizes, st.integers(0, 5))
+def test_a_shuffled_pass_predicts_tokens_at_most_once_in_whole_windows(size, number):
+    context, stride, time, batch_size = size
+    time += stride - 1
+    stream = Windows(torch.arange(time), context, batch_size, stride=stride, shuffle=True)
+    counted = torch.zeros(time, dtype=torch.long)
+    for position in range(len(stream)):
+        batch = stream.batch(number * len(stream) + position)
+        counted += batch["tokens"][:, 1:][batch["mask"][:, 1:]].bincount(minlength=time)
+    assert counted.max() == 1
+    assert counted.sum() >= time - 2 * stride
+
+
+def test_batches_are_a_function_of_the_seed_and_their_number():
+    def tokens(seed, numbers):
+        torch.manual_seed(seed)
+        stream = Windows(torch.arange(500), 8, 4, shuffle=True)
+        return [stream.batch(number)["tokens"].tolist() for number in numbers]
+
+    assert tokens(1, [5, 40, 5]) == tokens(1, [5, 40, 5])
+    assert tokens(1, [40]) == [tokens(1, range(41))[40]]
+    assert tokens(1, [40]) != tokens(2, [40])
+
+
+def test_every_pass_cuts_the_text_at_another_place_and_in_another_order():
+    stream = Windows(torch.arange(1000), 10, 1000, shuffle=True)
+    starts = [stream.batch(number)["tokens"][:, 0] for number in range(8)]
+    assert len({int(start[0]) % 10 for start in starts}) > 2
+    assert all(not torch.equal(start, start.sort().values) for start in starts)
+
+
+@pytest.mark.parametrize(
+    ("time", "arguments", "message"),
+    [
+        (10, {"stride": 9}, "stride=9: expected 1 to context=8"),
+        (10, {"stride": -1}, "stride=-1"),
+        (8, {}, "a text of 8, expected at least 9 for context=8"),
+        (15, {"shuffle": True}, "a text of 15, expected at least 16"),
+    ],
+)
+def test_what_gives_no_windows_is_refused_by_name(time, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Windows(torch.arange(time), 8, 4, **arguments)

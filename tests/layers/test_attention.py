@@ -1,0 +1,115 @@
+"""Attention, its cache, and rotary positions against their formulas."""
+
+import math
+
+import pytest
+import torch
+
+from thalweg.layers import attention
+from thalweg.layers.attention import KeyValueCache, causal_attention
+from thalweg.layers.norms import rms_norm
+from thalweg.layers.position import rotate, rotation
+
+
+def double(*shape):
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+def close(one, other, bar=1e-10):
+    return (one - other).abs().max() <= bar
+
+
+def naive_attention(query, key, value):
+    batch, heads, time, dim = query.shape
+    read = key.shape[2]
+    out = torch.zeros_like(query)
+    for b in range(batch):
+        for h in range(heads):
+            for t in range(time):
+                seen = read - time + t + 1
+                scores = torch.stack([query[b, h, t] @ key[b, h, s] / math.sqrt(dim) for s in range(seen)])
+                weight = scores.exp() / scores.exp().sum()
+                out[b, h, t] = sum(weight[s] * value[b, h, s] for s in range(seen))
+    return out
+
+
+@pytest.mark.parametrize("long", [0, 1024], ids=["torch's kernel", "matrices"])
+@pytest.mark.parametrize(("time", "read"), [(5, 5), (1, 4), (3, 7), (1, 1)])
+def test_attention_is_its_formula_in_values_and_gradients(time, read, long, monkeypatch):
+    monkeypatch.setattr(attention, "LONG", long)
+    inputs = double(2, 3, time, 4), double(2, 3, read, 4), double(2, 3, read, 4)
+    ours, formula = causal_attention(*inputs), naive_attention(*inputs)
+    assert close(ours, formula)
+    weight = torch.randn_like(formula)
+    for one, other in zip(torch.autograd.grad(ours, inputs, weight), torch.autograd.grad(formula, inputs, weight), strict=True):
+        assert close(one, other)
+
+
+def test_fewer_keys_than_queries_are_refused():
+    with pytest.raises(ValueError, match=r"key: 2 places, expected at least the 3"):
+        causal_attention(torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4))
+
+
+def test_a_cache_gives_back_what_it_took_in_and_no_other_memory():
+    key, value = torch.randn(2, 2, 3, 6, 4)
+    cache = KeyValueCache(2, 3, 6, 4, key)
+    for start, end in [(0, 3), (3, 4), (4, 6)]:
+        keys, values = cache.append(key[:, :, start:end], value[:, :, start:end])
+        assert torch.equal(keys, key[:, :, :end])
+        assert torch.equal(values, value[:, :, :end])
+        assert keys.data_ptr() == cache.key.data_ptr()
+    with pytest.raises(ValueError, match=r"7 places to keep, made for time=6"):
+        cache.append(key[:, :, :1], value[:, :, :1])
+
+
+def naive_rotate(x, start, base):
+    time, dim = x.shape[-2:]
+    out = torch.zeros_like(x)
+    for t in range(time):
+        for i in range(dim // 2):
+            angle = (start + t) * base ** (-2 * i / dim)
+            one, other = x[..., t, i], x[..., t, i + dim // 2]
+            out[..., t, i] = one * math.cos(angle) - other * math.sin(angle)
+            out[..., t, i + dim // 2] = other * math.cos(angle) + one * math.sin(angle)
+    return out
+
+
+def test_rotary_positions_are_their_formula_in_values_and_gradients():
+    x = double(2, 3, 5, 8)
+    ours, formula = rotate(x, rotation(7, 5, 8, x, base=100.0)), naive_rotate(x, 7, 100.0)
+    assert close(ours, formula)
+    weight = torch.randn_like(x)
+    assert close(torch.autograd.grad(ours, x, weight)[0], torch.autograd.grad(formula, x, weight)[0])
+
+
+def test_scores_of_rotated_vectors_depend_on_their_distance_alone():
+    query, key = double(1, 16), double(1, 16)
+
+    def score(s, t):
+        return rotate(query, rotation(s, 1, 16, query)) @ rotate(key, rotation(t, 1, 16, key)).T
+
+    assert close(score(3, 1), score(40, 38))
+    assert close(score(0, 9), score(100, 109))
+    assert not close(score(3, 1), score(1, 3), 1e-3)
+
+
+def test_rotation_keeps_lengths_and_leaves_the_first_place():
+    x = double(2, 6, 8)
+    turned = rotate(x, rotation(0, 6, 8, x))
+    assert close(turned.norm(dim=-1), x.norm(dim=-1))
+    assert torch.equal(turned[:, 0], x[:, 0])
+
+
+def test_an_odd_width_cannot_be_rotated():
+    with pytest.raises(ValueError, match="dim=7"):
+        rotation(0, 3, 7, torch.zeros(()))
+
+
+def test_the_root_mean_square_norm_is_its_formula_in_values_and_gradients():
+    x = double(2, 3, 5)
+    naive = torch.stack([row / (sum(v * v for v in row) / 5 + 1e-3) ** 0.5 for row in x.reshape(-1, 5)]).view_as(x)
+    ours = rms_norm(x, 1e-3)
+    assert close(ours, naive)
+    weight = torch.randn_like(x)
+    assert close(torch.autograd.grad(ours, x, weight)[0], torch.autograd.grad(naive, x, weight)[0])
+    assert close(ours, torch.nn.functional.rms_norm(x, (5,), eps=1e-3))

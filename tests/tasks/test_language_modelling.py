@@ -1,0 +1,134 @@
+"""Language modelling: the loss and its mask, perplexity, texts that go on, and a small model that learns."""
+
+import codecs
+import contextlib
+import io
+import math
+
+import pytest
+import torch
+
+from thalweg.build import build, load, save
+from thalweg.data.text import Characters, Windows
+from thalweg.models.language.gpt import GPT
+from thalweg.models.language.rotary_gpt import RotaryGPT
+from thalweg.tasks.language_modelling import LanguageModelling
+from thalweg.training import Experiment
+from thalweg.training.loop import Training, evaluate
+from thalweg.training.optimisers import adamw, muon
+from thalweg.training.schedules import linear, warmup
+
+with contextlib.redirect_stdout(io.StringIO()):
+    import this
+
+ZEN = codecs.decode(this.s, "rot13")  # 856 characters that every Python carries
+ALPHABET = "".join(sorted(set(ZEN)))
+
+
+@pytest.fixture
+def task():
+    model = build(RotaryGPT, vocab_size=len(ALPHABET), embed_dim=16, num_layers=1, num_heads=2)
+    task = build(LanguageModelling, model=model, alphabet=ALPHABET, context=12).eval()
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return task
+
+
+def test_the_loss_is_the_sum_of_minus_log_p_of_what_the_mask_counts(task):
+    tokens, mask = torch.randint(len(ALPHABET), (3, 9)), torch.rand(3, 9) < 0.6
+    total, terms = 0.0, 0
+    for text, counted in zip(tokens, mask, strict=True):
+        for t in range(1, 9):
+            if counted[t]:
+                total -= task.model(text[None, :t])[0, -1].log_softmax(-1)[text[t]]
+                terms += 1
+    loss, count = task.loss({"tokens": tokens, "mask": mask})
+    assert count == terms
+    assert abs(loss - total) < 1e-4
+    assert task.loss({"tokens": tokens})[1] == 24
+
+
+def test_a_masked_token_has_no_gradient_and_no_weight(task):
+    tokens = torch.randint(len(ALPHABET), (2, 9))
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[:, 6:] = False
+    changed = tokens.clone()
+    changed[:, 6:] = 0
+    assert task.loss({"tokens": tokens, "mask": mask})[0] == task.loss({"tokens": changed, "mask": mask})[0]
+
+
+def test_the_perplexity_of_a_model_that_knows_nothing_is_the_number_of_characters(task):
+    torch.nn.init.zeros_(task.model.head.weight)
+    for batch in Windows(Characters(ALPHABET).encode(ZEN), 12, 8):
+        task.evaluate(batch)
+    assert task.metrics["perplexity"].compute() == pytest.approx(len(ALPHABET))
+    assert task.metrics["loss"].compute() == pytest.approx(math.log(len(ALPHABET)))
+    assert not task.metrics["perplexity"].higher_is_better
+
+
+def test_the_loss_of_a_text_does_not_depend_on_how_its_windows_are_batched(task):
+    tokens, measured = Characters(ALPHABET).encode(ZEN), []
+    for batch_size in (1, 7, 100):
+        task.metrics.reset()
+        for batch in Windows(tokens, 12, batch_size, stride=5):
+            task.evaluate(batch)
+        measured.append(float(task.metrics["loss"].compute()))
+    assert measured == pytest.approx(3 * [measured[0]], rel=1e-5)
+
+
+def test_a_text_goes_on_by_as_many_characters_as_asked_beyond_the_context(task):
+    texts = task.predict({"text": ["Beautiful", "Now", "x" * 20]}, length=30)["text"]
+    assert [len(text) for text in texts] == [39, 33, 50]
+    assert texts[0].startswith("Beautiful")
+    assert texts[2].startswith("x" * 20)
+
+
+def test_the_seed_decides_the_text(task):
+    one, same, other = (task.predict({"text": ["Now"]}, seed=seed)["text"] for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_a_saved_task_writes_the_same_text(task, tmp_path):
+    save(task, tmp_path)
+    assert load(tmp_path).predict({"text": ["Now"]}, seed=3) == task.predict({"text": ["Now"]}, seed=3)
+
+
+def test_what_cannot_be_read_is_named(task):
+    with pytest.raises(ValueError, match="'é' are not in the alphabet"):
+        task.predict({"text": ["Nové"]})
+    with pytest.raises(ValueError, match="has no character to go on from"):
+        task.predict({"text": ["Now", ""]})
+
+
+def test_its_figures_show_a_real_text_and_one_of_its_own(task):
+    drawn = task.figures(next(iter(Windows(Characters(ALPHABET).encode(ZEN), 12, 8))))
+    assert sorted(drawn) == ["own text", "real text"]
+    written = "".join(text.get_text() for text in drawn["real text"].axes[0].texts)
+    assert written == ZEN[1:13].replace("\n", "↵")
+
+
+def bigram_entropy(tokens):
+    """The mean of -log p(x_t | x_{t-1}) under the counts of this very text: the least that one character back can tell."""
+    counts = torch.zeros(len(ALPHABET), len(ALPHABET))
+    counts.index_put_((tokens[:-1], tokens[1:]), torch.ones(len(tokens) - 1), accumulate=True)
+    p = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    return float(-(counts[counts > 0] * p[counts > 0].log()).sum() / counts.sum())
+
+
+@pytest.mark.parametrize(("family", "most"), [("rotary", 0.6), ("gpt", 0.75)])
+def test_a_small_model_learns_more_of_a_text_than_pairs_of_characters_tell(family, most):
+    size = {"vocab_size": len(ALPHABET), "embed_dim": 64, "num_layers": 2, "num_heads": 2}
+    model = build(RotaryGPT, **size) if family == "rotary" else build(GPT, context=64, **size)
+    tokens = Characters(ALPHABET).encode(ZEN)
+    experiment = Experiment(
+        task=build(LanguageModelling, model=model, alphabet=ALPHABET, context=64),
+        train=Windows(tokens, 64, 8, shuffle=True),
+        valid=Windows(tokens, 64, 64),
+        steps=80,
+        optimizer=muon(0.03, other=adamw(0.01)),
+        schedule=warmup(0.1, linear()),
+    )
+    training = Training(experiment, precision="fp32")
+    for _ in training:
+        pass
+    assert dict(evaluate(training, experiment.valid))["loss"] < most * bigram_entropy(tokens)

@@ -1,0 +1,124 @@
+"""Metrics: simple classifiers on features against their definitions, and what the random features notice."""
+
+import pytest
+import torch
+from torch.nn.functional import avg_pool2d
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from thalweg.data.sources import digits
+from thalweg.metrics import LinearProbe, MostWrong, NearestNeighbours, RandomFeatures
+
+
+@pytest.fixture
+def seen():
+    label = torch.randint(0, 4, (300,))
+    return torch.randn(4, 6)[label] + 1.5 * torch.randn(300, 6), label
+
+
+def fed(metric, features, label):
+    for part in range(0, len(label), 77):  # of uneven size
+        metric.update(features[part : part + 77], label[part : part + 77])
+    return float(metric.compute())
+
+
+def test_the_linear_probe_is_ridge_regression_on_the_even_places_measured_on_the_odd(seen):
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.preprocessing import StandardScaler
+
+    features, label = (tensor.numpy() for tensor in seen)
+    features[:, 0] *= 1000
+    scale = StandardScaler().fit(features[::2])
+    known = RidgeClassifier(alpha=0.01 * 150).fit(scale.transform(features[::2]), label[::2])
+    expected = known.score(scale.transform(features[1::2]), label[1::2])
+    assert fed(LinearProbe(), torch.from_numpy(features), seen[1]) == pytest.approx(expected, abs=1 / 150)
+    assert expected > 0.5
+
+
+def test_nearest_neighbours_vote(seen):
+    features, label = seen
+    right = 0
+    for asked in range(1, 300, 2):
+        cosine = [(float(torch.cosine_similarity(features[asked], features[k], dim=0)), k) for k in range(0, 300, 2)]
+        votes = [int(label[k]) for _, k in sorted(cosine, reverse=True)[:10]]
+        winner = min(set(votes), key=lambda name: (-votes.count(name), name))
+        right += winner == int(label[asked])
+    assert fed(NearestNeighbours(), features, label) == pytest.approx(right / 150)
+
+
+@pytest.mark.parametrize("metric", [LinearProbe, NearestNeighbours])
+def test_labels_that_are_chance_are_not_foretold_though_the_features_could_learn_them_by_heart(metric):
+    features, label = torch.randn(600, 400), torch.randint(0, 10, (600,))
+    assert fed(metric(), features, label) < 0.18
+
+
+def test_a_metric_forgets_when_reset(seen):
+    metric = LinearProbe()
+    fed(metric, *seen)
+    metric.reset()
+    features, label = seen[0][:40], seen[1].flip(0)[:40]
+    assert fed(metric, features, label) == fed(LinearProbe(), features, label)
+
+
+def distances(changed):
+    """Of each changed set of digits from other digits."""
+    real = digits().train["image"].repeat_interleave(3, 2).repeat_interleave(3, 3).float() / 255
+    real, other = real[::2], real[1::2]
+    found = {}
+    for name, change in changed.items():
+        metric = FrechetInceptionDistance(RandomFeatures())
+        metric.update(real, real=True)
+        metric.update(change(other), real=False)
+        found[name] = float(metric.compute())
+    return found
+
+
+def test_the_random_features_notice_noise_blur_ghosts_and_what_is_left_out():
+    def ghosts(image):
+        flat = image.flatten(1)
+        values, vectors = torch.linalg.eigh(torch.cov(flat.T))
+        drawn = torch.randn_like(flat) * values.clamp(min=0).sqrt() @ vectors.T + flat.mean(0)
+        return drawn.view_as(image).clamp(0, 1)
+
+    label = digits().train["label"][1::2]
+    found = distances({
+        "as they are": lambda image: image,
+        "a little noise": lambda image: (image + 0.05 * torch.randn_like(image)).clamp(0, 1),
+        "noise": lambda image: (image + 0.2 * torch.randn_like(image)).clamp(0, 1),
+        "blur": lambda image: avg_pool2d(image, 3, 1, 1),
+        "ghosts": ghosts,
+        "no eight and nine": lambda image: image[label < 8],
+        "half of the digits": lambda image: image[label < 5],
+    })  # fmt: skip
+    assert found["a little noise"] > 1.5 * found["as they are"]
+    assert found["noise"] > 5 * found["a little noise"]
+    assert found["blur"] > 5 * found["as they are"]
+    assert found["ghosts"] > 5 * found["as they are"]
+    assert found["no eight and nine"] > 1.5 * found["as they are"]
+    assert found["half of the digits"] > 2 * found["no eight and nine"]
+
+
+def test_random_features_are_a_function_of_the_seed_for_grey_and_colour_and_both_scales():
+    first, again, other = RandomFeatures(), RandomFeatures(), RandomFeatures(seed=1)
+    image = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8)
+    assert first(image).shape == (2, RandomFeatures.num_features)
+    torch.testing.assert_close(first(image), again(image.expand(-1, 3, -1, -1).float() / 255))
+    assert (first(image) - other(image)).abs().max() > 0.1
+    assert not first.state_dict()
+
+
+def test_most_wrong_keeps_the_examples_of_the_largest_loss_however_they_come():
+    logits, label, image = 3 * torch.randn(50, 4), torch.randint(0, 4, (50,)), torch.randint(0, 256, (50, 1, 2, 2)).byte()
+    loss = -logits.log_softmax(-1)[torch.arange(50), label]
+    worst = loss.argsort(descending=True)[:7]
+    for size in (50, 9, 3):
+        metric = MostWrong(kept=7)
+        for _ in range(2):
+            metric.reset()
+            for part in range(0, 50, size):
+                metric.update(*(tensor[part : part + size] for tensor in (logits, label, image)))
+        kept = metric.compute()
+        torch.testing.assert_close(kept["loss"], loss[worst])
+        assert torch.equal(kept["image"], image[worst])
+        assert torch.equal(kept["label"], label[worst])
+        assert torch.equal(kept["predicted"], logits[worst].argmax(-1))
+        torch.testing.assert_close(kept["probability"], logits[worst].softmax(-1).max(-1).values)

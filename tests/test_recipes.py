@@ -1,0 +1,27 @@
+"""Every recipe, as a process: two steps, a saved model, a report."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from thalweg.launch import recipes
+
+CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole"}  # their data come with a dependency
+NEED_DATA = {"image-classifier": "a folder of the person's own"}
+
+
+@pytest.mark.parametrize("name", sorted(set(recipes()) - set(NEED_DATA)))
+def test_every_recipe_runs_two_steps_and_leaves_a_model_and_a_report(name, tmp_path):
+    if name not in CARRIED and not os.environ.get("THALWEG_DATA"):
+        pytest.skip("THALWEG_DATA is not set: the real data sets are not at hand")
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "thalweg", "run", name, "--steps", "2", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "run.json").read_text())["steps"] == 2
+    assert (out / "model" / "model.safetensors").exists()
+    assert "</html>" in (out / "report.html").read_text()
+    assert f"report: {out / 'report.html'}" in done.stdout
