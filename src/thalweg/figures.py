@@ -1,6 +1,7 @@
 """Drawing: arrays in, figure out. matplotlib is imported where it draws."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy
@@ -10,11 +11,26 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Fonts with Chinese, Japanese and Korean characters, which matplotlib's own has not.
+EASTERN = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "PingFang SC", "Hiragino Sans GB",
+           "Microsoft YaHei", "SimHei", "Arial Unicode MS")  # fmt: skip
+
+
+@cache
+def _write_every_script() -> None:
+    """Makes matplotlib take the characters that its font lacks from another that the machine has."""
+    import matplotlib
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    matplotlib.rcParams["font.family"] = ["sans-serif", *[name for name in EASTERN if name in installed][:1]]
+
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1):
     """A figure of its own, outside pyplot's memory, and its axes [rows columns]."""
     from matplotlib.figure import Figure
 
+    _write_every_script()
     figure = Figure(figsize=(width, height), layout="constrained", dpi=110)
     return figure, figure.subplots(rows, columns, squeeze=False)
 

@@ -16,7 +16,7 @@ class MeanLoss(MeanMetric):
 
 
 class Perplexity(MeanLoss):
-    """exp of the mean loss in nats: among how many equally probable tokens one would be as unsure.   LBDL 3.2, D2L 9.3"""
+    """exp of the mean loss in nats: among how many equally probable tokens one would be as unsure.   LBDL 3.2, D2L 8.4"""
 
     def compute(self) -> Tensor:
         return super().compute().exp()

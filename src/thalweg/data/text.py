@@ -11,7 +11,7 @@ from thalweg.vocabulary import Batch
 
 
 class Characters:
-    """The smallest tokeniser: a character is a token, its number its place in the alphabet.   D2L 9.2, LBDL 3.2
+    """The smallest tokeniser: a character is a token, its number its place in the alphabet.   D2L 8.2, LBDL 3.2
 
     ValueError if the alphabet is empty or holds a character twice.
     """
@@ -43,7 +43,7 @@ class Windows(Stream):
     window all, in the others the last `stride`, which are predicted from at least context - stride others. Side by side,
     the first tokens of a window have little to go by, so that overlapping windows measure a lower loss.
     shuffle: each pass starts at another random place below `stride` and takes the windows in random order, all whole.
-    tokens: [time] -> batches of tokens, mask [batch context+1].   D2L 9.3
+    tokens: [time] -> batches of tokens, mask [batch context+1].   D2L 8.3
     ValueError if the stride is not in [1, context] or the text shorter than context + 1, with shuffle context + stride.
     """
 

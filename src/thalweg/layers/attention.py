@@ -1,4 +1,4 @@
-"""Attention: every place asks, and reads most where the answer fits its question.   LBDL 4.8, D2L 11.1-11.5"""
+"""Attention: every place asks, and reads most where the answer fits its question.   LBDL 4.8, D2L 10.1-10.6"""
 
 from math import sqrt
 

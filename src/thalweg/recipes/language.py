@@ -13,7 +13,7 @@ from thalweg.training.schedules import hold, linear, warmup
 def gpt_shakespeare(*, epochs: int = 8, batch_size: int = 32, context: int = 128, embed_dim: int = 256, num_layers: int = 4,
                     num_heads: int = 4, dropout: float = 0.0, lr: float = 0.02,
                     weight_decay: float = 0.0) -> Experiment:  # fmt: skip
-    """A GPT learns to write plays, a character at a time.   LBDL 5.3, D2L 9.5
+    """A GPT learns to write plays, a character at a time.   LBDL 5.3, D2L 8.5, 10.7
 
     Validated on the last tenth of the text in windows side by side: every character but the first counts once.
     """

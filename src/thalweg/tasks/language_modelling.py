@@ -1,4 +1,4 @@
-"""Language modelling: what comes next?   LBDL 3.2, D2L 9.3"""
+"""Language modelling: what comes next?   LBDL 3.2, D2L 8.3"""
 
 from matplotlib.figure import Figure
 from torch import Generator, Tensor, nn

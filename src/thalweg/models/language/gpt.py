@@ -2,7 +2,7 @@
 
 x = embedding(tokens) + position;  x += attention(norm(x)), x += mlp(norm(x)) in each block;  logits = embedding^T norm(x).
 Radford et al. 2018, "Improving language understanding by generative pre-training"; 2019, "Language models are
-unsupervised multitask learners" (GPT-2, which this is).   LBDL 5.3, D2L 11.9
+unsupervised multitask learners" (GPT-2, which this is).   LBDL 5.3, D2L 14.8
 """
 
 from math import sqrt
