@@ -1,7 +1,7 @@
 """Recipes that see: a name in, an experiment out."""
 
 from thalweg.build import adapt, build
-from thalweg.data.augmentation import erase, flip, rotate, shift
+from thalweg.data.augmentation import cutmix, erase, flip, rotate, shift
 from thalweg.data.sources import cifar10, digits, fashion_mnist, mnist
 from thalweg.layers.standardize import moments, standardize
 from thalweg.models.classical.linear import softmax_regression
@@ -68,7 +68,7 @@ def lenet_fashion_mnist(*, epochs: int = 12, batch_size: int = 256, lr: float = 
                       monitor="accuracy")  # fmt: skip
 
 
-def resnet_mnist(*, epochs: int = 6, batch_size: int = 128, lr: float = 0.1, width: int = 32) -> Experiment:
+def resnet_mnist(*, epochs: int = 12, batch_size: int = 128, lr: float = 0.1, width: int = 32) -> Experiment:
     """A small residual network reads handwritten digits.   LBDL 5.2, D2L 7.6"""
     splits = mnist()
     task = _classifier(build(resnet9, in_channels=1, num_classes=10, width=width), splits, label_smoothing=0.05)
@@ -88,11 +88,11 @@ def resnet_fashion_mnist(*, epochs: int = 16, batch_size: int = 128, lr: float =
                       ema=0.999, monitor="accuracy")  # fmt: skip
 
 
-def resnet_cifar10(*, epochs: int = 50, batch_size: int = 128, lr: float = 0.2, width: int = 48) -> Experiment:
+def resnet_cifar10(*, epochs: int = 80, batch_size: int = 128, lr: float = 0.2, width: int = 48) -> Experiment:
     """A small residual network names what is on photographs.   LBDL 5.2, D2L 7.6, 13.13"""
     splits = cifar10()
-    task = _classifier(build(resnet9, num_classes=10, width=width), splits, label_smoothing=0.1)
-    data = splits.streams(batch_size, augment=[flip(), shift(4, "reflect"), erase()])
+    task = _classifier(build(resnet9, num_classes=10, width=width), splits)
+    data = splits.streams(batch_size, augment=[flip(), shift(4, "reflect"), cutmix(10)])
     return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
                       optimizer=sgd(lr, momentum=0.9, nesterov=True, weight_decay=5e-4), schedule=warmup(0.15, linear()),
                       ema=0.999, monitor="accuracy")  # fmt: skip
