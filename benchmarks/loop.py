@@ -42,15 +42,12 @@ class Labels(Task):
 def ours() -> float:
     stream = TensorStream({"features": FEATURES, "label": LABEL}, BATCH, shuffle=True)
     training = Training(Experiment(task=Labels(), train=stream, epochs=1, optimizer=adam(1e-3)), device="cpu", precision="fp32")
-    with tempfile.TemporaryDirectory() as folder:
-        recorder = Recorder(Path(folder))
+    with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
         start = time.perf_counter()
         for step in training:
             recorder.write(step)
         recorder.flush()
-        seconds = time.perf_counter() - start
-        recorder.close()
-        return seconds
+        return time.perf_counter() - start
 
 
 def best() -> float:

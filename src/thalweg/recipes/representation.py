@@ -24,7 +24,7 @@ def _encoder(image):
     return adapt(adapt(model, without_head), standardize, **moments(image), size=tuple(image.shape[-2:]))
 
 
-def byol_fashion_mnist(*, epochs: int = 2, batch_size: int = 256, lr: float = 2e-3, decay: float = 0.99) -> Experiment:
+def byol_fashion_mnist(*, epochs: int = 10, batch_size: int = 256, lr: float = 2e-3, decay: float = 0.99) -> Experiment:
     """BYOL learns features of clothes without a label.   LEE GPT"""
     splits = fashion_mnist()
     task = build(BYOL, encoder=_encoder(splits.train["image"]), feature_dim=4 * WIDTH, classes=splits.classes, decay=decay)

@@ -1,5 +1,7 @@
 """Recipes that see: a name in, an experiment out."""
 
+from typing import Literal
+
 from thalweg.build import adapt, build
 from thalweg.data.augmentation import cutmix, erase, flip, rotate, shift
 from thalweg.data.sources import cifar10, digits, fashion_mnist, mnist
@@ -8,9 +10,10 @@ from thalweg.models.classical.linear import softmax_regression
 from thalweg.models.classical.mlp import mlp
 from thalweg.models.vision.lenet import lenet, lenet5
 from thalweg.models.vision.resnet import resnet9
+from thalweg.models.vision.vit import ViT
 from thalweg.tasks.classification import Classification
 from thalweg.training import Experiment
-from thalweg.training.optimisers import adamw, sgd
+from thalweg.training.optimisers import adamw, muon, sgd
 from thalweg.training.schedules import cosine, linear, warmup
 
 
@@ -96,3 +99,16 @@ def resnet_cifar10(*, epochs: int = 80, batch_size: int = 128, lr: float = 0.2, 
     return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
                       optimizer=sgd(lr, momentum=0.9, nesterov=True, weight_decay=5e-4), schedule=warmup(0.15, linear()),
                       ema=0.999, monitor="accuracy")  # fmt: skip
+
+
+def vit_fashion_mnist(*, epochs: int = 20, batch_size: int = 128, lr: float = 4e-3, patch_size: int = 4, embed_dim: int = 128,
+                      num_layers: int = 6, num_heads: int = 4, pool: Literal["cls", "mean"] = "cls") -> Experiment:  # fmt: skip
+    """A Vision Transformer reads clothes patch by patch; its head sees a token of its own, or the mean.   LBDL 5.3"""
+    splits = fashion_mnist()
+    size = splits.train["image"].shape[-1]
+    model = build(ViT, embed_dim=embed_dim, num_layers=num_layers, num_heads=num_heads, image_size=size, patch_size=patch_size,
+                  num_classes=10, in_channels=1, pool=pool)  # fmt: skip
+    data = splits.streams(batch_size, augment=[flip(), shift(2), erase()])
+    return Experiment(task=_classifier(model, splits, label_smoothing=0.1), train=data.train, valid=data.valid, test=data.test,
+                      epochs=epochs, optimizer=muon(lr, weight_decay=0.05, other=adamw(lr / 4, weight_decay=0.05)),
+                      schedule=warmup(0.1, cosine()), clip=1.0, ema=0.999, monitor="accuracy")  # fmt: skip

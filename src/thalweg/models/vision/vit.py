@@ -58,8 +58,9 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """image_size, patch_size: extents in pixels, so there are (image_size / patch_size)^2 patches.
+    """Patches become vectors, blocks let them read each other, a head names the image.
 
+    image_size, patch_size: extents in pixels, so there are (image_size / patch_size)^2 patches.
     pool: what the head reads, "cls" a learned token beside the patches, "mean" the mean of the patches.
     image: [batch channel height width] -> logits [batch class].   ValueError if the sizes do not divide.
     """
