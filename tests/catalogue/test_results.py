@@ -131,3 +131,8 @@ def test_an_installed_package_carries_its_results(monkeypatch, tmp_path):
     assert catalogue.results_folder() == tmp_path / "results"  # of a checkout
     (package / "results").mkdir()
     assert catalogue.results_folder() == package / "results"
+
+
+def test_a_path_among_the_arguments_is_recorded_by_its_last_name(finished, tmp_path):
+    catalogue.record(finished(arguments={"epochs": 3, "encoder": str(tmp_path / "out" / "byol"), "pool": "cls"}))
+    assert catalogue.runs(RECIPE)[0]["arguments"] == {"epochs": 3, "encoder": "byol", "pool": "cls"}

@@ -258,6 +258,7 @@ def record(run_folder: Path, folder: Path | None = None) -> Path:
         raise ValueError(f"{run_folder}: no run there, run.json is missing")
     facts = json.loads(path.read_text(encoding="utf8"))
     facts["recipe"] = recipe = facts["recipe"].replace("_", "-")
+    facts["arguments"] = {name: _shortened(value) for name, value in facts["arguments"].items()}
     if not facts.get("metrics"):
         raise ValueError(f"{run_folder}: the run is not finished, it has no metrics")
     if not any(recipe in row.get("recipes", []) for row in rows().values()):
@@ -271,3 +272,8 @@ def record(run_folder: Path, folder: Path | None = None) -> Path:
         text = json.dumps([*held, facts], indent=2, ensure_ascii=False) + "\n"
         write_whole(file, lambda part: part.write_text(text, encoding="utf8"))
     return file
+
+
+def _shortened(value: Any) -> Any:
+    """A path by its last name: where it lay says nothing to others."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
