@@ -181,7 +181,7 @@ def test_a_config_that_lacks_an_entry_is_refused_by_its_name(vit, tmp_path):
 @pytest.mark.parametrize(
     ("model", "layout", "words"),
     [
-        (lambda: build(ResNet, depths=[1], stem="small", num_classes=2), "timm", "stem='small'"),
+        (lambda: build(ResNet, depths=[1], stem="small", num_classes=2), "timm", "stem: of 3x3 filters"),
         (lambda: build(ResNet, depths=[1], width=8, num_classes=2), "timm", "width=8: timm's ResNets have 64"),
         (lambda: build(ViT, **SMALL, eps=1e-12), "timm", "eps=1e-12"),
         (lambda: build(ViT, **SMALL, pool="mean"), "transformers", "pool='mean'"),

@@ -127,7 +127,7 @@ def _arguments(make: Callable[..., nn.Module], size: int, channels: int, num_cla
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
         taken |= set(inspect.signature(signature.return_annotation).parameters)
     usual = {"num_classes": num_classes, "in_channels": channels, "image_size": size,
-             "stem": "small" if size <= 40 else "large", "in_features": channels * size * size,
+             "stem": "small" if size <= 40 else "medium" if size <= 100 else "large", "in_features": channels * size * size,
              "out_features": num_classes}  # fmt: skip
     return {name: value for name, value in usual.items() if name in taken}
 

@@ -9,7 +9,7 @@ from thalweg.layers.standardize import moments, standardize
 from thalweg.models.classical.linear import softmax_regression
 from thalweg.models.classical.mlp import mlp
 from thalweg.models.vision.lenet import lenet, lenet5
-from thalweg.models.vision.resnet import resnet9
+from thalweg.models.vision.resnet import ResNet, resnet9
 from thalweg.models.vision.vit import ViT
 from thalweg.tasks.classification import Classification
 from thalweg.training import Experiment
@@ -81,13 +81,13 @@ def resnet_mnist(*, epochs: int = 12, batch_size: int = 128, lr: float = 0.1, wi
                       ema=0.998, monitor="accuracy")  # fmt: skip
 
 
-def resnet_fashion_mnist(*, epochs: int = 16, batch_size: int = 128, lr: float = 0.1, width: int = 48) -> Experiment:
+def resnet_fashion_mnist(*, epochs: int = 25, batch_size: int = 128, lr: float = 4e-3, width: int = 64) -> Experiment:
     """A small residual network tells ten kinds of clothes apart.   LBDL 5.2, D2L 7.6"""
     splits = fashion_mnist()
-    task = _classifier(build(resnet9, in_channels=1, num_classes=10, width=width), splits, label_smoothing=0.1)
-    data = splits.streams(batch_size, augment=[flip(), shift(2), erase()])
-    return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
-                      optimizer=sgd(lr, momentum=0.9, nesterov=True, weight_decay=5e-4), schedule=warmup(0.15, linear()),
+    model = build(ResNet, depths=[2, 2, 2], in_channels=1, num_classes=10, width=width, stem="medium")
+    data = splits.streams(batch_size, augment=[flip(), shift(1), erase()])
+    return Experiment(task=_classifier(model, splits, label_smoothing=0.1), train=data.train, valid=data.valid, test=data.test,
+                      epochs=epochs, optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.15, linear()),
                       ema=0.999, monitor="accuracy")  # fmt: skip
 
 
@@ -101,8 +101,8 @@ def resnet_cifar10(*, epochs: int = 80, batch_size: int = 128, lr: float = 0.2, 
                       ema=0.999, monitor="accuracy")  # fmt: skip
 
 
-def vit_fashion_mnist(*, epochs: int = 20, batch_size: int = 128, lr: float = 4e-3, patch_size: int = 4, embed_dim: int = 128,
-                      num_layers: int = 6, num_heads: int = 4, pool: Literal["cls", "mean"] = "cls") -> Experiment:  # fmt: skip
+def vit_fashion_mnist(*, epochs: int = 6, batch_size: int = 128, lr: float = 4e-3, patch_size: int = 4, embed_dim: int = 128,
+                      num_layers: int = 4, num_heads: int = 4, pool: Literal["cls", "mean"] = "cls") -> Experiment:  # fmt: skip
     """A Vision Transformer reads clothes patch by patch; its head sees a token of its own, or the mean.   LBDL 5.3"""
     splits = fashion_mnist()
     size = splits.train["image"].shape[-1]

@@ -40,7 +40,7 @@ def naive(model, image):
         return normalisation(convolution(x, layer[0]), layer[1])
 
     x = conv(image, model.stem[0]).clamp(min=0)
-    x = pooling(x) if model.stem[0][0].kernel_size == (7, 7) else x
+    x = pooling(x) if len(model.stem) == 3 else x
     for stage in model.stages:
         for block in stage:
             branch = x
@@ -56,6 +56,7 @@ def naive(model, image):
     [
         ({"depths": (2, 1), "stem": "small"}, 6),
         ({"depths": (1, 2), "stem": "large"}, 17),
+        ({"depths": (1, 2), "stem": "medium"}, 9),
         ({"depths": (2, 1), "stem": "small", "bottleneck": True}, 6),
     ],
 )
@@ -92,9 +93,10 @@ def test_resnet50_has_the_extents_of_the_paper():
         assert model(image).shape == (1, 1000)
 
 
-def test_the_small_stem_keeps_the_extent():
-    model = resnet9(num_classes=10, width=8)
-    assert [m.shape[-1] for m in model.features(torch.rand(2, 3, 32, 32))] == [32, 16, 8, 4]
+@pytest.mark.parametrize(("stem", "extents"), [("small", [32, 16, 8, 4]), ("medium", [16, 8, 4, 2]), ("large", [8, 4, 2, 1])])
+def test_a_stem_keeps_the_extent_or_halves_it_once_or_twice(stem, extents):
+    model = resnet9(num_classes=10, width=8, stem=stem)
+    assert [m.shape[-1] for m in model.features(torch.rand(2, 3, 32, 32))] == extents
 
 
 @pytest.mark.parametrize("bottleneck", [False, True])
@@ -106,5 +108,5 @@ def test_a_block_starts_as_its_shortcut(bottleneck):
 
 def test_an_unknown_stem_is_named(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would speak first
-    with pytest.raises(ValueError, match="stem='tiny': expected large or small"):
+    with pytest.raises(ValueError, match="stem='tiny': expected large, medium or small"):
         resnet18(stem="tiny")

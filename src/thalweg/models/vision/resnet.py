@@ -45,7 +45,8 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """depths: blocks a stage; each stage after the first halves the extent and doubles the channels.
 
-    stem: "large" halves twice before the first stage (224x224 images), "small" keeps the extent (32x32 images).
+    stem: what comes before the first stage: "large" halves the extent twice (224x224 images), "medium" once, "small" keeps
+    it (32x32 images).
     image: [batch channel height width] -> logits [batch class]
     """
 
@@ -56,13 +57,13 @@ class ResNet(nn.Module):
         in_channels: int = 3,
         num_classes: int = 1000,
         width: int = 64,
-        stem: Literal["large", "small"] = "large",
+        stem: Literal["large", "medium", "small"] = "large",
     ):
         super().__init__()
-        if stem not in ("large", "small"):
-            raise ValueError(f"stem={stem!r}: expected large or small")
+        if stem not in ("large", "medium", "small"):
+            raise ValueError(f"stem={stem!r}: expected large, medium or small")
         first = conv(in_channels, width, 7, 2) if stem == "large" else conv(in_channels, width, 3)
-        pool = [nn.MaxPool2d(3, 2, 1)] if stem == "large" else []
+        pool = [nn.MaxPool2d(3, 2, 1)] if stem != "small" else []
         self.stem = nn.Sequential(first, nn.ReLU(), *pool)
         self.stages, channels = nn.ModuleList(), width
         for stage, depth in enumerate(depths):
@@ -105,11 +106,11 @@ def resnet9(**arguments: Any) -> ResNet:
 
 
 def sizes(model: ResNet) -> dict[str, Any]:
-    """What ResNet was given; ValueError for the small stem, which no public library has."""
+    """What ResNet was given; ValueError unless its stem is the large one, as in every public library."""
     first: Any = model.stem[0]
     stages: Any = model.stages
     if first[0].kernel_size != (7, 7):
-        raise ValueError("stem='small': the public ResNets have the large one")
+        raise ValueError("stem: of 3x3 filters; the public ResNets have the large one")
     return {"depths": [len(stage) for stage in stages], "bottleneck": len(stages[0][0].layers) == 3,
             "in_channels": first[0].in_channels, "num_classes": model.head.out_features,
             "width": first[0].out_channels}  # fmt: skip
