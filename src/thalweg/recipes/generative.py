@@ -10,7 +10,7 @@ from thalweg.training.optimisers import adam
 from thalweg.training.schedules import hold, linear
 
 
-def dcgan_fashion_mnist(*, epochs: int = 5, batch_size: int = 64, lr: float = 5e-4, width: int = 64) -> Experiment:
+def dcgan_fashion_mnist(*, epochs: int = 16, batch_size: int = 64, lr: float = 5e-4, width: int = 64) -> Experiment:
     """DCGAN paints clothes that a discriminator takes for real.   LBDL 6.9.3, D2L 1.2"""
     splits = fashion_mnist()
     size = splits.train["image"].shape[-1]
