@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -136,3 +137,14 @@ def test_an_installed_package_carries_its_results(monkeypatch, tmp_path):
 def test_a_path_among_the_arguments_is_recorded_by_its_last_name(finished, tmp_path):
     catalogue.record(finished(arguments={"epochs": 3, "encoder": str(tmp_path / "out" / "byol"), "pool": "cls"}))
     assert catalogue.runs(RECIPE)[0]["arguments"] == {"epochs": 3, "encoder": "byol", "pool": "cls"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
+def test_every_figure_of_the_readme_was_recorded(name):
+    text = (Path(catalogue.__file__).parents[3] / name).read_text(encoding="utf8")
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \|\D*([\d.]+)( %)?", text, re.MULTILINE)
+    assert len(rows) >= 8
+    for recipe, number, percent in rows:
+        decimals = len(number.partition(".")[2])
+        values = [held["value"] * (100 if percent else 1) for run in catalogue.runs(recipe) for held in run["metrics"].values()]
+        assert number in [f"{value:.{decimals}f}" for value in values], recipe

@@ -28,7 +28,7 @@ def byol_fashion_mnist(*, epochs: int = 10, batch_size: int = 256, lr: float = 2
     """BYOL learns features of clothes without a label.   LEE GPT"""
     splits = fashion_mnist()
     task = build(BYOL, encoder=_encoder(splits.train["image"]), feature_dim=4 * WIDTH, classes=splits.classes, decay=decay)
-    views = two_views(resized_crop(0.3), flip(), colour(0.5, 0.5, 0.0), erase(0.2))
+    views = two_views(resized_crop(0.6), flip(), colour(0.4, 0.4, 0.0), erase(0.2))
     data = splits.streams(batch_size, augment=[views])
     return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
                       optimizer=adamw(lr, weight_decay=1e-4), schedule=warmup(0.1, cosine()))  # fmt: skip
