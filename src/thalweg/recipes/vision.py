@@ -71,6 +71,16 @@ def lenet_fashion_mnist(*, epochs: int = 12, batch_size: int = 256, lr: float = 
                       monitor="accuracy")  # fmt: skip
 
 
+def lenet_mnist(*, epochs: int = 6, batch_size: int = 256, lr: float = 4e-3) -> Experiment:
+    """LeNet reads handwritten digits, as in 1998.   LBDL 5.2, D2L 6.6"""
+    splits = mnist()
+    task = _classifier(build(lenet), splits)
+    data = splits.streams(batch_size, augment=[rotate(12, zoom=0.12), shift(2)])
+    return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
+                      optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, linear()), ema=0.998,
+                      monitor="accuracy")  # fmt: skip
+
+
 def resnet_mnist(*, epochs: int = 12, batch_size: int = 128, lr: float = 0.1, width: int = 32) -> Experiment:
     """A small residual network reads handwritten digits.   LBDL 5.2, D2L 7.6"""
     splits = mnist()
