@@ -61,7 +61,7 @@ def lenet5_fashion_mnist(*, epochs: int = 12, batch_size: int = 128, lr: float =
                       monitor="accuracy")  # fmt: skip
 
 
-def lenet_fashion_mnist(*, epochs: int = 12, batch_size: int = 256, lr: float = 4e-3) -> Experiment:
+def lenet_fashion_mnist(*, epochs: int = 10, batch_size: int = 256, lr: float = 4e-3) -> Experiment:
     """LeNet tells ten kinds of clothes apart.   LBDL 5.2, D2L 6.6"""
     splits = fashion_mnist()
     task = _classifier(build(lenet), splits, label_smoothing=0.05)
