@@ -158,11 +158,13 @@ def show(name: str) -> str:
 
 
 def _told(run: dict[str, Any]) -> str:
-    """A run in one line."""
+    """A run in one line, with what was typed beside the recipe's name."""
+    flags = run["command"].partition(run["recipe"])[2].strip()
     measured = ", ".join(f"{metric} {held['value']:.4g}" for metric, held in run["metrics"].items())
     machine = run["machine"]
     on = machine.get("accelerator") or f"{machine['processor']}, {machine['threads']} threads"
-    return f"{measured}   {run['seconds']:.0f} s on {on}, seed {run['seed']}, {run['date']}, commit {run['commit'][:9]}"
+    told = f"{measured}   {run['seconds']:.0f} s on {on}, seed {run['seed']}, {run['date']}, commit {run['commit'][:9]}"
+    return f"{flags}: {told}" if flags else told
 
 
 def locate(defined: str) -> tuple[str, str]:
