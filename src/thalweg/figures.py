@@ -23,7 +23,7 @@ def _write_every_script() -> None:
     from matplotlib.font_manager import fontManager
 
     installed = {font.name for font in fontManager.ttflist}
-    matplotlib.rcParams["font.family"] = ["sans-serif", *[name for name in EASTERN if name in installed][:1]]
+    matplotlib.rcParams["font.family"] += [name for name in EASTERN if name in installed][:1]
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1):

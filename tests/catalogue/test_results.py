@@ -148,3 +148,8 @@ def test_every_figure_of_the_readme_was_recorded(name):
         decimals = len(number.partition(".")[2])
         values = [held["value"] * (100 if percent else 1) for run in catalogue.runs(recipe) for held in run["metrics"].values()]
         assert number in [f"{value:.{decimals}f}" for value in values], recipe
+
+
+def test_runs_of_a_recipe_are_told_apart_by_what_was_typed(finished):
+    catalogue.record(finished())
+    assert "    --seed 3: test/accuracy 0.9889" in catalogue.show("lenet")
