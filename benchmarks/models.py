@@ -10,10 +10,9 @@ Needs timm and transformers.
 import json
 import time
 
-import cpu_torchvision  # noqa: F401
+import compare
 import timm
 import torch
-from compare import alternate
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -82,7 +81,7 @@ def by_hand(model: nn.Module, loss, inputs, *, best: bool) -> float:
 
 def compared(runs, work: int) -> dict:
     """Work a second of each, and how much faster ours is."""
-    seconds = alternate(runs, repeats=3)
+    seconds = compare.alternate(runs, repeats=3)
     return {
         "per_second": {name: round(work / taken, 1) for name, taken in seconds.items()},
         "over": {name: round(taken / seconds["ours"], 2) for name, taken in seconds.items() if name != "ours"},
