@@ -23,6 +23,7 @@ from thalweg.training import checkpoint, distribution
 from thalweg.training.distribution import Parallel
 from thalweg.training.experiment import Experiment, Stream
 from thalweg.training.machine import Precision, default_device, native_bf16
+from thalweg.training.optimisers import parts
 from thalweg.training.task import Task
 from thalweg.vocabulary import Batch
 
@@ -276,7 +277,7 @@ def _load(task: Task, tensors: dict[str, Tensor]) -> None:
 
 def _lay_out(optimizer: Optimizer) -> None:
     """Shards and strides of an optimiser's state become those of its parameters: fused kernels read both by their place."""
-    for part in getattr(optimizer, "optimizers", (optimizer,)):
+    for part in parts(optimizer):
         for parameter, state in part.state.items():
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.ndim and value.shape == parameter.shape:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from thalweg.build import load, save
 from thalweg.training import distribution
 from thalweg.training.loop import Training, evaluate
+from thalweg.training.optimisers import Together, parts
 from thalweg.training.recorder import Diverged, Recorder
 from thalweg.training.task import Task
 from thalweg.weights import CorruptFile, write_whole
@@ -217,7 +218,7 @@ def _finish(training, folder, facts, best, recorder) -> dict[str, Any]:
                 path = folder / "figures" / f"{name.replace(' ', '-')}.png"
                 write_whole(path, partial(figure.savefig, format="png"))
     if recorder:
-        made = [part for o in training.optimizers.values() for part in getattr(o, "optimizers", [o])]
+        made = [part for o in training.optimizers.values() for part in parts(o) if type(part) is not Together]
         names = {type(o).__name__ + (" (fused)" if o.defaults.get("fused") else "") for o in made}
         facts = {"seconds": round(recorder.seconds, 2), **facts, "optimizer": ", ".join(sorted(names))}
         write_json(folder / "run.json", facts)
