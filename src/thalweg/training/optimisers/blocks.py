@@ -5,7 +5,7 @@ times. So a step runs the whole formula on a few tensors, which stay in the cach
 accelerator has no such cache: there each operation is one kernel on all tensors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -75,14 +75,14 @@ def shrink(parameters: list[Tensor], group: dict[str, Any]) -> None:
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
 
 
-def track(gradients: list[Tensor], means: list[Tensor], squares: list[Tensor], betas: tuple[float, float]) -> None:
+def track(gradients: list[Tensor], means: list[Tensor], squares: list[Tensor], betas: Sequence[float]) -> None:
     """Adam's running means: m = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2."""
     torch._foreach_lerp_(means, gradients, 1 - betas[0])
     torch._foreach_mul_(squares, betas[1])
     torch._foreach_addcmul_(squares, gradients, gradients, 1 - betas[1])
 
 
-def correction(number: int, betas: tuple[float, float]) -> tuple[float, float]:
+def correction(number: int, betas: Sequence[float]) -> tuple[float, float]:
     """a, b with which m' / (sqrt(v') + eps) = a m / (sqrt(v) + b eps), where m' and v' are corrected for their start at 0.
 
     m' = m / (1 - beta1^t),   v' = v / (1 - beta2^t);   t: number of the gradient.
