@@ -30,6 +30,8 @@ class Experiment:
     schedule: progress in [0, 1] -> factor on every learning rate.
     accumulate: batches a step.   clip: largest norm of a player's gradient.
     ema: decay of the running average of the weights that is evaluated and kept, or None.
+    swa: share of the run from which on the weights of all steps are averaged alike, for the same purpose, or None
+    (stochastic weight averaging; Izmailov et al. 2018, arXiv:1803.05407).
     monitor: the validation metric that decides which weights are kept; None keeps the last.
     patience: evaluations without improvement of it before the run stops early, or None.
     evaluate_every: steps between evaluations; one pass over the training data where it has a length.
@@ -47,6 +49,7 @@ class Experiment:
     accumulate: int = 1
     clip: float | None = None
     ema: float | None = None
+    swa: float | None = None
     monitor: str | None = None
     patience: int | None = None
     evaluate_every: int | None = None
@@ -63,9 +66,14 @@ class Experiment:
                 raise ValueError(f"{name}={value}: expected more than 0")
         if self.ema is not None and self.ema >= 1:
             raise ValueError(f"ema={self.ema}: expected less than 1")
-        if self.accumulate > 1 and type(self.task).losses is not Task.losses:
-            raise ValueError(f"accumulate={self.accumulate} needs a task with one loss; {type(self.task).__name__} "
-                             "defines losses()")  # fmt: skip
+        if self.swa is not None and not 0 <= self.swa < 1:
+            raise ValueError(f"swa={self.swa}: expected in [0, 1)")
+        if self.swa is not None and self.ema is not None:
+            raise ValueError(f"ema={self.ema}, swa={self.swa}: expected at most one of them")
+        for name, asked in (("accumulate", self.accumulate > 1), ("swa", self.swa is not None)):
+            if asked and type(self.task).losses is not Task.losses:
+                raise ValueError(f"{name}={getattr(self, name)} needs a task with one loss; {type(self.task).__name__} "
+                                 "defines losses()")  # fmt: skip
         if self.patience is not None and self.monitor is None:
             raise ValueError(f"patience={self.patience}: expected monitor to name the metric it watches")
         if self.monitor is not None and self.valid is None:

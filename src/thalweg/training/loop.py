@@ -8,15 +8,17 @@ A loss is a sum and a count: sums are backpropagated, the gradient is divided on
 accumulation nor padding nor the number of processes changes the result.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from thalweg.training import checkpoint, distribution
@@ -28,6 +30,7 @@ from thalweg.training.task import Task
 from thalweg.vocabulary import Batch
 
 NORM_EVERY = 50  # steps between gradient norms where none is needed for clipping
+STATISTICS = 100  # batches, of a pass at most, from which an equal average of weights has its batch norms' statistics
 
 
 @dataclass(slots=True)
@@ -70,7 +73,10 @@ class Training:
         self.number = 0
         distribution.start(self.device)
         self.task.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average: Task | None = deepcopy(self.task).requires_grad_(False) if experiment.ema else None
+        averages = experiment.ema is not None or experiment.swa is not None
+        self.average: Task | None = deepcopy(self.task).requires_grad_(False) if averages else None
+        self._averaged_from = int((experiment.swa or 0.0) * experiment.length)
+        self._normed = -1  # the step of which the average has its statistics
         if compile:
             for network in self.task.children():
                 network.compile()
@@ -84,8 +90,13 @@ class Training:
 
     @property
     def evaluated(self) -> Task:
-        """The task whose weights count: the running average where one is kept."""
-        return self.average or self.task
+        """The task whose weights count: the average where one is kept and has begun."""
+        if self.average is None or self.number < self._averaged_from:
+            return self.task
+        if self.experiment.swa is not None and self._normed != self.number:
+            self._norm(self.average)
+            self._normed = self.number
+        return self.average
 
     def autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
@@ -117,7 +128,7 @@ class Training:
             else:
                 self.update(task, self._terms(batches), step)
             self.number += 1
-            if self.average:
+            if self.average and self.number >= self._averaged_from:
                 self._follow(self.average)
             yield step
 
@@ -170,8 +181,14 @@ class Training:
 
     @torch.no_grad()
     def _follow(self, average: Task) -> None:
-        """average = kept average + (1 - kept) weights, kept = min(ema, (1 + n) / (10 + n)): young averages forget faster."""
-        kept = min(self.experiment.ema or 0.0, self.number / (9 + self.number))
+        """average = kept average + (1 - kept) weights, kept = min(ema, (1 + n) / (10 + n)): young averages forget faster.
+
+        Of n weights that count alike kept = (n - 1) / n.
+        """
+        if self.experiment.ema is not None:
+            kept = min(self.experiment.ema, self.number / (9 + self.number))
+        else:
+            kept = 1 - 1 / (1 + self.number - self._averaged_from)
         groups: dict[tuple[type, bool], tuple[list[Tensor], list[Tensor]]] = {}
         for held, value in zip(average.state_dict().values(), self.task.state_dict().values(), strict=True):
             ours, theirs = groups.setdefault((type(held), held.is_floating_point()), ([], []))
@@ -182,6 +199,27 @@ class Training:
                 torch._foreach_lerp_(ours, theirs, 1 - kept)
             else:
                 torch._foreach_copy_(ours, theirs)
+
+    @torch.no_grad()
+    def _norm(self, average: Task) -> None:
+        """Gives the batch norms the statistics that batches have under these weights: their own mean is of other weights'."""
+        norms = [module for module in average.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+        if not norms:
+            return
+        kept, stream = [norm.momentum for norm in norms], self.experiment.train
+        modes = [(module, module.training) for module in average.modules()]
+        average.eval()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # all batches count alike
+            norm.train()
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []), self.autocast():
+            for batch in islice(stream.batches(), min(len(stream) if isinstance(stream, Sized) else STATISTICS, STATISTICS)):
+                average.loss(self.place(batch))
+        for norm, momentum in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+        for module, mode in modes:
+            module.training = mode
 
     def _player(self, player: nn.Module) -> tuple[str, Optimizer, list[nn.Parameter]]:
         if player not in self._players:
@@ -227,6 +265,7 @@ class Training:
             _lay_out(optimizer)
         if self.average:
             _load(self.average, state["average"])
+            self._normed = -1
         if state["stream"] is not None:
             self.experiment.train.load_state_dict(state["stream"])  # type: ignore[attr-defined]
         random = {name: held[distribution.rank() % len(held)].clone() for name, held in state["random"].items()}
