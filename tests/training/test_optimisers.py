@@ -6,9 +6,11 @@ from itertools import pairwise
 
 import pytest
 import torch
+from scenes import small_digits
 from torch import nn
 
 from thalweg.models.vision.lenet import lenet
+from thalweg.training import Training, evaluate
 from thalweg.training.optimisers import (
     OPTIMISERS,
     adabound,
@@ -29,6 +31,7 @@ from thalweg.training.optimisers import (
     swats,
     yogi,
 )
+from thalweg.training.schedules import constant
 
 STEPS = 14
 LR = 0.1
@@ -484,6 +487,24 @@ def test_the_first_steps_of_radam_are_momentum_and_need_no_warm_up():
     assert found[0] == pytest.approx(-1e-4, rel=1e-4)
 
 
+def test_where_adam_is_thrown_out_of_a_narrow_valley_without_warm_up_radam_needs_none():
+    """The first step of Adam is a whole lr, here five times the width of the valley, and outside it is flat."""
+
+    def end(make, warm=1):
+        module = nn.ParameterList([torch.tensor([0.1], dtype=torch.float64)])
+        optimizer = make(module)
+        for step in range(200):
+            optimizer.zero_grad()
+            (0.1 * (1 - torch.exp(-((module[0] / 0.1) ** 2) / 2)).sum()).backward()
+            optimizer.param_groups[0]["lr"] = 0.5 * min(1.0, (step + 1) / warm)
+            optimizer.step()
+        return abs(module[0].item())
+
+    assert end(adam(0.5)) > 1
+    assert end(adam(0.5), warm=100) < 1e-3
+    assert end(radam(0.5)) < 1e-3
+
+
 def drifted(make, steps=1500):
     """Where Reddi's example leads on [-1, 1]: the slope is 3, then twice -1, so on average -1 is best."""
     module = nn.ParameterList([torch.tensor(0.0)])
@@ -617,3 +638,12 @@ def test_a_schedule_scales_the_rate_that_swats_found():
     before = module[0].detach().clone()
     walked(module, optimizer, [[torch.full((3,), 4.0)]])
     torch.testing.assert_close(module[0].detach(), before - 0.5 * rate * 4.0)
+
+
+def test_adadelta_trains_lenet_without_a_rate():
+    torch.manual_seed(0)
+    experiment = small_digits(steps=160, train=1000, optimizer=adadelta(), schedule=constant, ema=None, dropout=0.0)
+    training = Training(experiment, precision="fp32")
+    for _ in training:
+        pass
+    assert dict(evaluate(training, experiment.test))["accuracy"] > 0.7
