@@ -16,7 +16,7 @@ from thalweg.models.classical.mlp import mlp
 from thalweg.models.vision.lenet import lenet5
 from thalweg.tasks.classification import Classification
 from thalweg.training import Experiment, Task, Training, distribution, evaluate
-from thalweg.training.optimisers import adamw, sgd
+from thalweg.training.optimisers import adamw, centralised, gradient_noise, lamb, lookahead, sgd, swats
 from thalweg.training.run import run
 from thalweg.training.schedules import cosine
 
@@ -70,6 +70,17 @@ def clipped_and_accumulated(parallel):
 
 def averaged(parallel):
     return trained(digits_experiment(steps=12, ema=0.9, optimizer=sgd(0.05, momentum=0.9)), parallel)
+
+
+def stacked(parallel):
+    """Optimisers of ours: lengths of whole layers, means of whole rows, slow weights, the same noise everywhere."""
+    optimizer = gradient_noise(lookahead(centralised(lamb(5e-3)), k=3), eta=1e-4)
+    return trained(digits_experiment(steps=12, optimizer=optimizer), parallel)
+
+
+def switching(parallel):
+    """The products that decide when to switch are of all weights."""
+    return trained(digits_experiment(steps=12, optimizer=swats(5e-3, tolerance=1.0)), parallel)
 
 
 def game(parallel):

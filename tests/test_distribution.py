@@ -19,7 +19,16 @@ from processes import RECIPE, process
 from thalweg.training.recorder import read_metrics
 
 PARALLEL = ("replicate", "shard")
-SAME = [pair.lenet_5, pair.clipped_and_accumulated, pair.averaged, pair.game, pair.masked, pair.follower]
+SAME = [
+    pair.lenet_5,
+    pair.clipped_and_accumulated,
+    pair.averaged,
+    pair.stacked,
+    pair.switching,
+    pair.game,
+    pair.masked,
+    pair.follower,
+]
 
 
 @pytest.fixture(scope="module")

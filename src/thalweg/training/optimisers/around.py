@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
+from thalweg.training.distribution import like
 from thalweg.training.optimisers.groups import MakeOptimizer, check
 
 
@@ -73,7 +74,7 @@ class Lookahead(Together):
             fast = self._parameters()
             slow = [self.state[parameter]["slow"] for parameter in fast]
             torch._foreach_lerp_(slow, fast, self.alpha)
-            torch._foreach_copy_(fast, slow)
+            torch._foreach_lerp_(fast, slow, 1.0)  # a copy, which sharded tensors can do too
 
     def state_dict(self) -> dict[str, Any]:
         slow = [self.state[parameter]["slow"] for parameter in self._parameters()]
@@ -102,7 +103,8 @@ def gradient_noise(make: MakeOptimizer, *, eta: float = 0.01, gamma: float = 0.5
         deviation = (eta / (1 + first["noise_steps"]) ** gamma) ** 0.5
         noise = torch.randn(sum(g.numel() for g in gradients), generator=random, device=gradients[0].device)
         pieces = noise.split([g.numel() for g in gradients])
-        torch._foreach_add_(gradients, [e.view(g.shape) for e, g in zip(pieces, gradients, strict=True)], alpha=deviation)
+        shaped = [like(e.view(g.shape), g) for e, g in zip(pieces, gradients, strict=True)]
+        torch._foreach_add_(gradients, shaped, alpha=deviation)
         first["noise_steps"] += 1
 
     def made(module: nn.Module) -> Optimizer:
