@@ -24,7 +24,7 @@ def network() -> Classification:
 def at(rates, *, of_points=RATES):
     return lambda racer: Together(
         *(sgd(lr)(part) for part, lr in zip(racer.networks, rates, strict=True)),
-        *(sgd(lr)(part) for part, lr in zip(racer.points, of_points, strict=True)),
+        *(sgd(lr)(points) for points, lr in zip(racer.points, of_points, strict=True)),
     )
 
 

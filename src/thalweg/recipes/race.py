@@ -31,11 +31,12 @@ RACERS: dict[str, tuple[Callable[[float], MakeOptimizer], float]] = {
 
 
 def _at_rates(make: Callable[[float], MakeOptimizer], rates: list[float]) -> MakeOptimizer:
-    """A racer's optimiser: one of its own for each network and, ten times as fast, for its points: they have far to go."""
+    """A racer's optimiser: one of its own for each network and, ten times as fast, for each place: it has far to go."""
 
     def together(racer: Racer) -> Together:
         networks = [make(rate)(network) for network, rate in zip(racer.networks, rates, strict=True)]
-        return Together(*networks, *(make(10 * rate)(points) for points, rate in zip(racer.points, rates, strict=True)))
+        places = [make(10 * rate)(place) for points, rate in zip(racer.points, rates, strict=True) for place in points]
+        return Together(*networks, *places)
 
     return together  # type: ignore[return-value]
 

@@ -6,6 +6,7 @@ try; all step on every batch. What counts for a racer is the rate that did best 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from itertools import chain
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -38,20 +39,28 @@ SURFACES = {
 NOISE = 2.0  # deviation of the slope of the noisy bowl, the last of the surfaces
 
 
+class Place(nn.Module):
+    """A place on a surface, all that there is to learn."""
+
+    def __init__(self, surface: Surface):
+        super().__init__()
+        self.surface = surface
+        self.at = nn.Parameter(torch.tensor(surface.start))
+
+
 class Racer(nn.Module):
-    """What one optimiser moves: a network (a task) and points for every learning rate."""
+    """What one optimiser moves: a network (a task) and a place on each surface for every learning rate."""
 
     networks: Sequence[Task]
-    points: Sequence[nn.ParameterList]
+    points: Sequence[Sequence[Place]]
 
     def __init__(self, task: Task, rates: int):
         super().__init__()
         self.networks = nn.ModuleList(deepcopy(task) for _ in range(rates))  # type: ignore[assignment]
-        starts = [torch.tensor(surface.start) for surface in SURFACES.values()]
-        self.points = nn.ModuleList(nn.ParameterList(map(torch.clone, starts)) for _ in range(rates))  # type: ignore[assignment]
+        self.points = nn.ModuleList(nn.ModuleList(map(Place, SURFACES.values())) for _ in range(rates))  # type: ignore[assignment]
 
     def places(self) -> Float[Tensor, "rate surface 2"]:
-        return torch.stack([torch.stack(list(points)) for points in self.points])
+        return torch.stack([torch.stack([place.at for place in points]) for points in self.points])
 
 
 def heights(places: Float[Tensor, "rate surface 2"]) -> Float[Tensor, "surface rate"]:
@@ -142,10 +151,9 @@ class Race(Task):
             for network in racer.networks:
                 if not _near(network):
                     network.load_state_dict(self.start.state_dict())
-            for points in racer.points:
-                for place, surface in zip(points, SURFACES.values(), strict=True):
-                    if not place.abs().max() < FAR:  # nor is what is no number
-                        place.copy_(torch.tensor(surface.start))
+            for place in chain.from_iterable(racer.points):
+                if not _near(place):
+                    place.at.copy_(torch.tensor(place.surface.start))
         self.curve[number, :, self.taken] = loss
         self.trail[number, :, :, self.taken] = racer.places()
 
