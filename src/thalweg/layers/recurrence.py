@@ -12,7 +12,6 @@ All that does not depend on the state is computed for all places at once; the lo
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise, repeat
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -64,7 +63,7 @@ class Jordan(nn.Module):
     h_t = tanh(W x_t + U y_{t-1} + b),   z_t = V h_t + c,   y_t = activation(z_t).   It gives z, scores for a loss.
     x: [batch time input_size] -> z: [batch time output_size], y_T: [batch output_size]; state: y_0, or 0.
     With target [batch time output_size] the right answers are fed back in place of its own (teacher forcing), and then no
-    place waits for another.   Jordan 1986, "Serial order: A parallel distributed processing approach".
+    place waits for another.   ValueError for another activation than identity, sigmoid or softmax.   Jordan 1986, "Serial order: A parallel distributed processing approach".
     """
 
     def __init__(
@@ -72,10 +71,13 @@ class Jordan(nn.Module):
         input_size: int,
         hidden_size: int,
         output_size: int,
-        activation: Literal["identity", "sigmoid", "softmax"] = "identity",
+        activation: str = "identity",
     ):
         super().__init__()
-        self.activation = {"identity": nn.Identity(), "sigmoid": nn.Sigmoid(), "softmax": nn.Softmax(-1)}[activation]
+        activations = {"identity": nn.Identity(), "sigmoid": nn.Sigmoid(), "softmax": nn.Softmax(-1)}
+        if activation not in activations:
+            raise ValueError(f"activation={activation!r}: expected one of {', '.join(activations)}")
+        self.activation = activations[activation]
         self.input = nn.Linear(input_size, hidden_size)
         self.recurrent = nn.Linear(output_size, hidden_size, bias=False)
         self.output = nn.Linear(hidden_size, output_size)
@@ -223,7 +225,7 @@ class QRNN(nn.Module):
     ValueError for another pooling.   Bradbury, Merity, Xiong, Socher 2016, arXiv:1611.01576.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, kernel_size: int = 2, pooling: Literal["f", "fo", "ifo"] = "fo"):
+    def __init__(self, input_size: int, hidden_size: int, kernel_size: int = 2, pooling: str = "fo"):
         super().__init__()
         if pooling not in ("f", "fo", "ifo"):
             raise ValueError(f"pooling={pooling!r}: expected 'f', 'fo' or 'ifo'")

@@ -6,7 +6,6 @@ y is a scan.
 """
 
 from math import isqrt, log, pi
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Inexact
@@ -39,8 +38,8 @@ class S4D(nn.Module):
         hidden_size: int,
         state_size: int = 64,
         *,
-        initialisation: Literal["lin", "inv", "real"] = "lin",
-        discretisation: Literal["zoh", "bilinear"] = "zoh",
+        initialisation: str = "lin",
+        discretisation: str = "zoh",
     ):
         super().__init__()
         if initialisation not in ("lin", "inv", "real") or discretisation not in ("zoh", "bilinear"):
