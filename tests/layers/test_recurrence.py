@@ -325,3 +325,84 @@ def test_rectifiers_that_start_as_the_identity_keep_what_they_hold():
     start = torch.rand(1, 2, 100)
     assert torch.equal(layer(torch.zeros(2, 500, 3), start)[1], start)
     assert layer.weight_ih_l0.std().item() == pytest.approx(0.001, rel=0.2)
+
+
+# what they learn
+
+
+def recalled(layer: nn.Module, width: int, lr: float, steps: int, lag: int = 100) -> float:
+    """Accuracy at naming, after a hundred empty places, which of four symbols stood at the first."""
+    head = nn.Linear(width, 4)
+    optimizer = torch.optim.Adam([*layer.parameters(), *head.parameters()], lr=lr)
+    for _ in range(steps):
+        label = torch.randint(4, (16,))
+        shown = nn.functional.pad(one_hot(label, 4).float()[:, None], (0, 0, 0, lag))
+        score = head(layer(shown)[0][:, -1])
+        optimizer.zero_grad()
+        cross_entropy(score, label).backward()
+        nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
+        optimizer.step()
+    shown = nn.functional.pad(torch.eye(4)[:, None], (0, 0, 0, lag))
+    return (head(layer(shown)[0][:, -1]).argmax(1) == torch.arange(4)).float().mean().item()
+
+
+def remembering_lstm() -> nn.LSTM:
+    """Gers, Schmidhuber, Cummins 2000: forget gates that start open."""
+    layer = nn.LSTM(4, 32, batch_first=True)
+    nn.init.constant_(layer.bias_ih_l0[32:64].data, 5.0)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("make", "width", "lr", "steps"),
+    [
+        pytest.param(remembering_lstm, 32, 1e-3, 300, id="lstm"),
+        pytest.param(lambda: irnn(4, 32), 32, 3e-4, 300, id="irnn"),
+        pytest.param(lambda: ClockworkRNN(4, 32), 32, 1e-2, 100, id="clockwork"),
+        pytest.param(lambda: S4D(4, 32), 4, 1e-2, 100, id="s4d"),
+    ],
+)
+def test_a_symbol_is_recalled_over_a_lag_of_a_hundred_places(make, width, lr, steps):
+    assert recalled(make(), width, lr, steps) == 1
+
+
+def test_a_plain_network_does_not_recall_over_that_lag():
+    assert recalled(nn.RNN(4, 32, batch_first=True), 32, 1e-3, 300) <= 0.5
+
+
+class Elman(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = nn.RNN(1, 16, batch_first=True), nn.Linear(16, 1)
+
+    def forward(self, x, target=None):
+        return self.head(self.hidden(x)[0]), None
+
+
+def error_after_training(layer: nn.Module, answer) -> float:
+    optimizer = torch.optim.Adam(layer.parameters(), lr=1e-2)
+    for _ in range(150):
+        x = torch.randn(32, 20, 1).sign()
+        target = answer(x)
+        optimizer.zero_grad()
+        mse_loss(layer(x, target=target)[0], target).backward()
+        optimizer.step()
+    x = torch.randn(256, 20, 1).sign()
+    return mse_loss(layer(x)[0], answer(x)).item()
+
+
+def parity(x):
+    return x.cumprod(1)  # the last answer times the new sign
+
+
+def test_a_jordan_network_learns_sooner_what_depends_on_its_output_and_an_elman_network_what_does_not():
+    jordan, elman = error_after_training(Jordan(1, 16, 1), parity), error_after_training(Elman(), parity)
+    assert jordan < 0.6
+    assert elman > 0.8
+
+    def delayed(x):
+        return nn.functional.pad(x, (0, 0, 2, 0))[:, :-2]
+
+    jordan, elman = error_after_training(Jordan(1, 16, 1), delayed), error_after_training(Elman(), delayed)
+    assert elman < 0.2
+    assert jordan > 0.7  # its memory has no place for the last two inputs; the variance is 0.9

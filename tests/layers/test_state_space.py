@@ -168,3 +168,47 @@ def test_mamba_starts_with_steps_and_decays_of_its_paper():
     assert 0.00099 < steps.min() < 0.0011
     assert 0.09 < steps.max() < 0.1001
     assert steps.median().item() == pytest.approx(0.01, rel=0.1)
+
+
+class Copier(nn.Module):
+    """Two state spaces with residual connections between an embedding and a head."""
+
+    def __init__(self, mixer):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(6, 32), nn.Linear(32, 6)
+        self.norms, self.mixers = nn.ModuleList(nn.LayerNorm(32) for _ in range(2)), nn.ModuleList(mixer() for _ in range(2))
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        for norm, mixer in zip(self.norms, self.mixers, strict=True):
+            x = x + mixer(norm(x))[0]
+        return self.head(x)
+
+
+def scattered(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Four symbols of four kinds at chance places among sixteen blanks; then they are to be told in order."""
+    symbols = torch.randint(4, (batch, 4))
+    places = torch.rand(batch, 20).argsort(1)[:, :4].sort(1).values
+    return nn.functional.pad(torch.full((batch, 20), 4).scatter(1, places, symbols), (0, 4), value=5), symbols
+
+
+def copied(model: nn.Module) -> float:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(1000):
+        tokens, symbols = scattered(32)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(tokens)[:, 20:].flatten(0, 1), symbols.flatten()).backward()
+        optimizer.step()
+    tokens, symbols = scattered(512)
+    with torch.no_grad():
+        return (model(tokens)[:, 20:].argmax(-1) == symbols).float().mean().item()
+
+
+@pytest.mark.slow
+def test_mamba_copies_what_stands_among_blanks_at_chance_places():
+    assert copied(Copier(lambda: Mamba(32, 64, 8))) > 0.9
+
+
+@pytest.mark.slow
+def test_a_state_space_that_does_not_select_copies_less():
+    assert copied(Copier(lambda: S4D(32, 16))) < 0.8
