@@ -4,8 +4,8 @@ All read [batch time input_size] and give [batch time hidden_size] with the stat
 on: two halves, one after the other, give what the whole gives. torch's own are nn.RNN, nn.GRU and nn.LSTM (batch_first).
 
 Padding stands at the end, so it changes no output before it; with mask [batch time], True where a place is real, it leaves
-the state as it was too, so that the state returned is that after the last real place: what torch needs packing for. An
-output at a padded place is that of the state that is held.
+the state as it was too, so that the state returned is that after the last real place: what torch needs packing for. What
+stands at a padded place of the output means nothing, and gives no gradient if no loss reads it.
 
 All that does not depend on the state is computed for all places at once; the loop is left with one product a place.
 """
@@ -63,7 +63,8 @@ class Jordan(nn.Module):
     h_t = tanh(W x_t + U y_{t-1} + b),   z_t = V h_t + c,   y_t = activation(z_t).   It gives z, scores for a loss.
     x: [batch time input_size] -> z: [batch time output_size], y_T: [batch output_size]; state: y_0, or 0.
     With target [batch time output_size] the right answers are fed back in place of its own (teacher forcing), and then no
-    place waits for another.   ValueError for another activation than identity, sigmoid or softmax.   Jordan 1986, "Serial order: A parallel distributed processing approach".
+    place waits for another.   ValueError for another activation than identity, sigmoid or softmax.
+    Jordan 1986, "Serial order: A parallel distributed processing approach".
     """
 
     def __init__(

@@ -5,6 +5,7 @@ the same everywhere, so that y is a convolution of x; Mamba chooses what to keep
 y is a scan.
 """
 
+from functools import partial
 from math import isqrt, log, pi
 
 import torch
@@ -133,15 +134,16 @@ def selective_scan(
     """A state space whose steps, entries and exits depend on the place: it can ignore a place (delta 0) or start anew.
 
     h_t = exp(delta_t A) h_{t-1} + delta_t B_t x_t,   y_t = C_t . h_t;   rate: A < 0, entry: B, exit: C.
-    Gives y and the last h, computed in float32 or more. For the gradient the states are computed again, SEGMENT places at a
-    time, since to keep them would take n times the memory of x.   Gu, Dao 2023, arXiv:2312.00752.
+    Gives y and the last h, computed in float32 or more. Of more than SEGMENT places the states are computed again for the
+    gradient, a segment at a time, since to keep them would take n times the memory of x.   Gu, Dao 2023, arXiv:2312.00752.
     """
     kind, exact = x.dtype, torch.promote_types(x.dtype, rate.dtype)
     state = rate.new_zeros(len(x), *rate.shape) if state is None else state
-    ys = []
+    again = partial(checkpoint, _segment, use_reentrant=False, preserve_rng_state=False)
+    run, ys = again if x.shape[1] > SEGMENT else _segment, []
     with torch.autocast(x.device.type, enabled=False):
         for part in zip(*(v.to(exact).split(SEGMENT, 1) for v in (x, delta, entry, exit)), strict=True):
-            y, state = checkpoint(_segment, rate, state, *part, use_reentrant=False, preserve_rng_state=False)
+            y, state = run(rate, state, *part)
             ys.append(y)
         return torch.cat(ys, 1).to(kind), state
 
