@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.autograd import grad
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
 from thalweg.layers import attention as module
 from thalweg.layers.attention import AdditiveAttention, BilinearAttention, MultiHeadAttention
@@ -167,3 +168,63 @@ def test_learned_scores_learn_which_key_a_query_means(make):
         loss.backward()
         optimizer.step()
     assert (answer.argmax(1) == asked).float().mean() == 1
+
+
+def steps_in_a_row(y):
+    """The longest chain of operations that led to y: what no number of processors can do at once."""
+    depth = {None: 0}
+    waiting = [y.grad_fn]
+    while waiting:
+        node = waiting[-1]
+        before = [parent for parent, _ in node.next_functions]
+        unknown = [parent for parent in before if parent not in depth]
+        waiting.extend(unknown)
+        if not unknown:
+            depth[node] = 1 + max((depth[parent] for parent in before), default=0)
+            waiting.pop()
+    return depth[y.grad_fn]
+
+
+class Recurrence(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.cell = nn.RNNCell(dim, dim)
+
+    def forward(self, x):
+        states = [self.cell(x[:, 0])]
+        for t in range(1, x.shape[1]):
+            states.append(self.cell(x[:, t], states[-1]))
+        return torch.stack(states, 1)
+
+
+class Window(nn.Conv1d):
+    def forward(self, x):
+        return super().forward(x.mT).mT
+
+
+def test_what_self_attention_costs_beside_a_convolution_and_a_recurrence():
+    """D2L 10.6: n^2 d operations against k n d^2 and n d^2; 1 step in a row against 1 and n; paths of 1 against n / k and n."""
+    dim, kernel = 16, 3
+    work, steps, reach = {}, {}, {}
+    for n in (32, 64):
+        for name, layer in {
+            "attention": MultiHeadAttention(dim, 2, causal=True),  # by matrices, whose operations torch counts
+            "convolution": Window(dim, dim, kernel, padding=1),
+            "recurrence": Recurrence(dim),
+        }.items():
+            x = torch.randn(1, n, dim, requires_grad=True)
+            with FlopCounterMode(display=False) as counter:
+                y = layer.eval()(x)
+            projections = 4 * 2 * n * dim**2 if name == "attention" else 0
+            work[name, n] = counter.get_total_flops() - projections
+            steps[name, n] = steps_in_a_row(y)
+            reach[name, n] = sum(grad(y[0, -1].sum(), x)[0].abs().sum(-1)[0] > 0).item()  # places that one layer connects
+    for n in (32, 64):
+        assert work["attention", n] == 2 * 2 * n**2 * dim
+        assert work["convolution", n] == 2 * kernel * n * dim**2
+        assert work["recurrence", n] == 2 * 2 * n * dim**2
+        assert reach["attention", n] == n
+        assert reach["convolution", n] == kernel // 2 + 1
+    assert steps["attention", 64] == steps["attention", 32]
+    assert steps["convolution", 64] == steps["convolution", 32]
+    assert steps["recurrence", 64] - steps["recurrence", 32] >= 32
