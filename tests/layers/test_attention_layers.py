@@ -7,8 +7,9 @@ from torch.autograd import grad
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
+from thalweg.figures import heat_map
 from thalweg.layers import attention as module
-from thalweg.layers.attention import AdditiveAttention, BilinearAttention, MultiHeadAttention
+from thalweg.layers.attention import AdditiveAttention, BilinearAttention, KernelRegression, MultiHeadAttention
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 
@@ -168,6 +169,60 @@ def test_learned_scores_learn_which_key_a_query_means(make):
         loss.backward()
         optimizer.step()
     assert (answer.argmax(1) == asked).float().mean() == 1
+
+
+def test_kernel_regression_is_its_formula_in_values_and_gradients():
+    layer, query, key, value = KernelRegression(0.7).double(), numbers(2, 3, 4), numbers(2, 5, 4), numbers(2, 5, 6)
+    mask = torch.rand(3, 5) < 0.7
+    mask[:, 0] = True
+    nearness = torch.stack([torch.stack([
+        (-((layer.width * (query[:, t] - key[:, s])) ** 2).sum(-1) / 2).exp() * mask[t, s] for s in range(5)
+    ], -1) for t in range(3)], 1)  # fmt: skip
+    naive = nearness / nearness.sum(-1, keepdim=True) @ value
+    equal_with_gradients(layer(query, key, value, mask), naive, [query, key, value, layer.width])
+
+
+def curve():
+    """D2L 10.2: fifty noisy values of 2 sin(x) + x^0.8 to learn from, the true curve to test on."""
+
+    def f(x):
+        return 2 * x.sin() + x**0.8
+
+    key, query = 5 * torch.rand(1, 50, 1).sort(1).values, torch.linspace(0, 5, 50)[None, :, None]
+    return key, f(key) + 0.5 * torch.randn(1, 50, 1), query, f(query)
+
+
+def test_kernel_regression_is_closer_than_the_mean_smoother_than_the_data_and_looks_along_the_diagonal():
+    key, value, query, truth = curve()
+    layer = KernelRegression()
+    answer, weights = layer(query, key, value), layer.weights(query, key)[0]
+    assert (answer - truth).square().mean() < 0.6 * (value.mean() - truth).square().mean()
+    assert answer.diff(dim=1).abs().sum() < 0.2 * value.diff(dim=1).abs().sum()
+    nearest = (query[0] - key[0].T).abs().argmin(1)
+    assert torch.equal(weights.argmax(1), nearest)
+    assert torch.corrcoef(torch.stack([nearest.float(), torch.arange(50.0)]))[0, 1] > 0.98
+    assert_close(weights.sum(1), torch.ones(50))
+    drawn = heat_map(weights, "known questions", "questions").axes[0].images[0]
+    assert_close(torch.as_tensor(drawn.get_array()).float(), weights)
+
+
+def test_a_learned_width_fits_better_and_looks_more_sharply():
+    key, value, query, truth = curve()
+    layer, others = KernelRegression(), ~torch.eye(50, dtype=torch.bool)
+
+    def left_out():
+        return (layer(key, key, value, others) - value).square().mean()
+
+    before, blurred = left_out().item(), layer.weights(query, key).square().sum(-1).mean()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    for _ in range(100):
+        loss = left_out()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.8 * before
+    assert layer.weights(query, key).square().sum(-1).mean() > 1.5 * blurred
+    assert (layer(query, key, value) - truth).square().mean() < (KernelRegression()(query, key, value) - truth).square().mean()
 
 
 def steps_in_a_row(y):

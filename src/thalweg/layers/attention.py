@@ -268,3 +268,36 @@ class BilinearAttention(nn.Module):
         mask: Bool[Tensor, "batch read"] | None = None,
     ) -> Float[Tensor, "batch time out"]:
         return self.dropout(self.weights(query, self.key(key), mask)) @ value
+
+
+class KernelRegression(nn.Module):
+    """The answer to a question is the mean of known answers, those to nearer questions counting more (Nadaraya-Watson).
+
+    y(q) = sum_s a_s v_s,   a = softmax_s(-|w (q - k_s)|^2 / 2): a Gaussian kernel of deviation 1 / w, w learned.
+    query: [batch time dim], key: [batch read dim], value: [batch read out] -> [batch time out].
+    mask: True where a question may see an answer, broadcasts to [batch time read]; to learn w each must not see its own.
+    Nadaraya 1964, "On estimating regression"; Watson 1964, "Smooth regression analysis".   D2L 10.2
+    """
+
+    def __init__(self, width: float = 1.0):
+        super().__init__()
+        self.width = nn.Parameter(torch.tensor(float(width)))
+
+    def weights(
+        self,
+        query: Float[Tensor, "batch time dim"],
+        key: Float[Tensor, "batch read dim"],
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch time read"]:
+        """The a_s of each question; the |q|^2 in the square is the same for all s, and a softmax does not see it."""
+        score = torch.baddbmm(torch.linalg.vecdot(key, key)[:, None], query, key.mT, beta=-0.5)
+        return masked_softmax(self.width.square() * score, mask)
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch time dim"],
+        key: Float[Tensor, "batch read dim"],
+        value: Float[Tensor, "batch read out"],
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch time out"]:
+        return self.weights(query, key, mask) @ value
