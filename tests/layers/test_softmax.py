@@ -37,10 +37,10 @@ def test_the_tree_has_the_fewest_turns_on_average_and_every_word_its_own_way():
     assert len(ways) == len(COUNTS)
     assert {path[0] for path in paths} == {0}
     assert {node for path in paths for node in path} == set(range(len(COUNTS) - 1))
-    for path, turn in zip(paths, turns, strict=True):  # what follows a turn at a node is the same for all words
-        for step in range(1, len(path)):
-            assert {other[step] for other, its in zip(paths, turns, strict=True)
-                    if other[:step] == path[:step] and its[:step] == turn[:step] and len(other) > step} == {path[step]}  # fmt: skip
+    followed = {}  # what follows a turn at a node is the same for all words
+    for path, turn in zip(paths, turns, strict=True):
+        for node, its, after in zip(path, turn, [*path[1:], "leaf"], strict=True):
+            assert followed.setdefault((node, its), after) == after
 
 
 def test_words_as_frequent_as_powers_of_two_get_the_probability_of_their_count_at_once():

@@ -190,9 +190,7 @@ class MultiHeadAttention(nn.Module):
         return KeyValueCache(batch, self.key.out_features // self.dim, time, self.dim, self.key.weight)
 
 
-def masked_softmax(
-    score: Float[Tensor, "*any read"], mask: Bool[Tensor, "..."] | None = None
-) -> Float[Tensor, "*any read"]:
+def masked_softmax(score: Float[Tensor, "*any read"], mask: Bool[Tensor, "..."] | None = None) -> Float[Tensor, "*any read"]:
     """Probabilities of the places that the mask shows; zeros where it shows none, and no gradient.
 
     a_s = exp(score_s) / sum_r exp(score_r) over the r with mask_r.   mask: broadcasts to the scores.   D2L 10.3
