@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-LONG = 1024  # places up to which a CPU multiplies the matrices of the formula faster than torch's kernel goes through them
+LONG = 1024  # places up to which a CPU multiplies the formula's matrices in bf16 faster than torch's kernel goes through them
 
 
 def attention(
@@ -36,17 +36,19 @@ def attention(
         raise ValueError(f"key: {groups} heads, expected a divisor of the {heads} of the queries")
     if causal and read < time:
         raise ValueError(f"key: {read} places, expected at least the {time} of the queries")
-    # torch's kernel on a CPU knows neither dropout nor the gradient of a bias; in float32 it is as fast without a mask
-    matrices = causal or query.dtype == torch.bfloat16 or dropout > 0 or (bias is not None and bias.requires_grad)
+    # in float32 torch's kernel is faster on a CPU too, but it knows neither dropout nor the gradient of a bias
+    special = query.dtype == torch.bfloat16 or dropout > 0 or (bias is not None and bias.requires_grad)
+    matrices = special and query.device.type == "cpu" and read <= LONG
+    shared, whole = groups < heads, mask is None and bias is None and (not causal or time in (1, read))
+    if whole and not matrices:
+        return scaled_dot_product_attention(query, key, value, None, dropout, causal and time > 1, enable_gqa=shared)
     added, blind = _added(query, read, mask, bias, causal)
-    if query.device.type == "cpu" and read <= LONG and matrices:
+    if matrices:
         weights = torch.dropout(_weights(query, key, added), dropout, train=dropout > 0)
         y = (weights.reshape(-1, heads // groups * time, read) @ value.flatten(0, 1)).view(*query.shape[:3], -1)
-    elif causal and time == read and mask is None and bias is None:
-        y = scaled_dot_product_attention(query, key, value, None, dropout, is_causal=time > 1, enable_gqa=groups < heads)
     else:
-        whole = None if added is None else added[(None,) * (4 - added.ndim)]  # of three axes torch's kernel takes none
-        y = scaled_dot_product_attention(query, key, value, whole, dropout, enable_gqa=groups < heads)
+        added = None if added is None else added[(None,) * (4 - added.ndim)]  # of three axes torch's kernel takes none
+        y = scaled_dot_product_attention(query, key, value, added, dropout, enable_gqa=shared)
     return y if blind is None else y.masked_fill(blind, 0)
 
 

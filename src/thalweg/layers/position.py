@@ -157,4 +157,4 @@ class WindowBias(nn.Module):
         self.register_buffer("index", (down + height - 1) * (2 * width - 1) + right + width - 1)
 
     def forward(self) -> Float[Tensor, "head place place"]:
-        return self.table(self.index).permute(2, 0, 1).contiguous()
+        return self.table.weight.T.index_select(1, self.index.flatten()).unflatten(1, self.index.shape)
