@@ -72,6 +72,18 @@ def confusion(counts: Tensor, classes: Sequence[str]) -> "Figure":
     return figure
 
 
+def heat_map(table: Tensor, xlabel: str = "", ylabel: str = "") -> "Figure":
+    """Numbers as colours, with their scale beside them.   table: [row column], the first row above"""
+    rows, columns = table.shape
+    figure, axes = new_figure(6, min(9.0, max(1.5, 5 * rows / columns)))
+    axis = axes[0, 0]
+    drawn = axis.imshow(table.detach().double().cpu().numpy(), aspect="auto", interpolation="nearest")
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel(ylabel)
+    figure.colorbar(drawn, pad=0.02)
+    return figure
+
+
 def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, ylabel: str = "", log: bool = False) -> "Figure":
     """Lines of (step, value), one a name."""
     figure, axes = new_figure(6 if len(series) <= 8 else 9, 3.4)
