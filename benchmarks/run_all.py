@@ -13,7 +13,7 @@ from compare import OtherWork
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "benchmarks.json"
-SCRIPTS = ("loop", "lenet_epoch", "models", "dqn", "optimisers")
+SCRIPTS = sorted({path.stem for path in HERE.glob("*.py")} - {"run_all", "compare"})
 
 
 def main(words: list[str]) -> None:

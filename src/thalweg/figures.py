@@ -1,6 +1,6 @@
 """Drawing: arrays in, figure out. matplotlib is imported where it draws."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -72,9 +72,21 @@ def confusion(counts: Tensor, classes: Sequence[str]) -> "Figure":
     return figure
 
 
+def heat_map(table: Tensor, xlabel: str = "", ylabel: str = "") -> "Figure":
+    """Numbers as colours, with their scale beside them.   table: [row column], the first row above"""
+    rows, columns = table.shape
+    figure, axes = new_figure(6, min(9.0, max(1.5, 5 * rows / columns)))
+    axis = axes[0, 0]
+    drawn = axis.imshow(table.detach().double().cpu().numpy(), aspect="auto", interpolation="nearest")
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel(ylabel)
+    figure.colorbar(drawn, pad=0.02)
+    return figure
+
+
 def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, ylabel: str = "", log: bool = False) -> "Figure":
     """Lines of (step, value), one a name."""
-    figure, axes = new_figure(6, 3.4)
+    figure, axes = new_figure(6 if len(series) <= 8 else 9, 3.4)
     axis = axes[0, 0]
     for name, points in series.items():
         x, y = zip(*points, strict=True)
@@ -84,7 +96,48 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, ylabel: str =
     if log:
         axis.set_yscale("log")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "ncols": -(-len(series) // 14)} if len(series) > 8 else {}
+    axis.legend(fontsize=8, **beside)
+    return figure
+
+
+def bars(names: Sequence[str], value: Mapping[str, Sequence[float]]) -> "Figure":
+    """A bar a name, one picture a kind of value, in the order of the first kind.   value: one number a name"""
+    figure, axes = new_figure(4.2 * len(value), 0.24 * len(names) + 0.8, 1, len(value))
+    order = sorted(range(len(names)), key=lambda index: next(iter(value.values()))[index], reverse=True)
+    for axis, (kind, numbers) in zip(axes[0], value.items(), strict=True):
+        drawn = axis.barh([names[index] for index in order], [numbers[index] for index in order], color="steelblue")
+        axis.bar_label(drawn, fmt="%.3g", fontsize=7, padding=2)
+        axis.margins(x=0.2)
+        axis.tick_params(labelsize=8)
+        axis.set_title(kind, fontsize=9)
+    return figure
+
+
+def paths(
+    height: Callable[[Tensor, Tensor], Tensor],
+    start: tuple[float, float],
+    window: tuple[float, float, float, float],
+    paths: Mapping[str, Tensor],
+    *,
+    columns: int = 6,
+) -> "Figure":
+    """Ways down a surface, one picture a name.   window: x from, to, y from, to; paths: [step 2] each"""
+    columns = min(columns, len(paths))
+    figure, axes = new_figure(2.1 * columns, 2.1 * -(-len(paths) // columns), -(-len(paths) // columns), columns)
+    x, y = torch.meshgrid(torch.linspace(*window[:2], 80), torch.linspace(*window[2:], 80), indexing="xy")
+    level = height(x, y)
+    level = (level - level.min() + 1e-3 * (level.max() - level.min())).log()  # so that the valley is seen too
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (name, path) in zip(axes.flat, paths.items(), strict=False):
+        axis.contourf(x, y, level, 14, cmap="Blues_r", alpha=0.7)
+        way = numpy.concatenate([numpy.array([start]), path.float().cpu().numpy()])
+        axis.plot(*way.T, color="firebrick", linewidth=0.9)
+        axis.plot(*way[-1], "o", color="black", markersize=3)
+        axis.set_xlim(*window[:2])
+        axis.set_ylim(*window[2:])
+        axis.set_title(name, fontsize=8)
     return figure
 
 

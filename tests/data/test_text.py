@@ -93,3 +93,8 @@ def test_every_pass_cuts_the_text_at_another_place_and_in_another_order():
 def test_what_gives_no_windows_is_refused_by_name(time, arguments, message):
     with pytest.raises(ValueError, match=message):
         Windows(torch.arange(time), 8, 4, **arguments)
+
+
+def test_windows_are_augmented_as_other_batches_are():
+    marked = next(iter(Windows(torch.arange(30), 4, 2, augment=[lambda batch, random: {**batch, "mark": torch.ones(1)}])))
+    assert set(marked) == {"tokens", "mask", "mark"}

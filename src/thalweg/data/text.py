@@ -1,12 +1,12 @@
 """Texts as tokens: an alphabet of characters, and windows of a long text."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from thalweg.data.streams import Stream, generator
+from thalweg.data.streams import Augment, Stream, generator
 from thalweg.vocabulary import Batch
 
 
@@ -47,7 +47,8 @@ class Windows(Stream):
     ValueError if the stride is not in [1, context] or the text shorter than context + 1, with shuffle context + stride.
     """
 
-    def __init__(self, tokens: Tensor, context: int, batch_size: int, *, stride: int | None = None, shuffle: bool = False):
+    def __init__(self, tokens: Tensor, context: int, batch_size: int, *, stride: int | None = None, shuffle: bool = False,
+                 augment: Sequence[Augment] = ()):  # fmt: skip
         self.tokens, self.context, self.stride = tokens, context, stride or context
         if not 1 <= self.stride <= context:
             raise ValueError(f"stride={stride}: expected 1 to context={context}")
@@ -55,7 +56,7 @@ class Windows(Stream):
         if len(tokens) < shortest:
             raise ValueError(f"tokens: a text of {len(tokens)}, expected at least {shortest} for context={context}")
         size = (len(tokens) - context) // self.stride if shuffle else -(-(len(tokens) - 1 - context) // self.stride) + 1
-        super().__init__(size, batch_size, shuffle=shuffle)
+        super().__init__(size, batch_size, shuffle=shuffle, augment=augment)
 
     def batch(self, number: int) -> Batch:
         offset = 0
@@ -65,4 +66,4 @@ class Windows(Stream):
         place = offset + window[:, None] * self.stride + torch.arange(self.context + 1)
         mask = place < len(self.tokens)
         mask[window > 0, : self.context + 1 - self.stride] = False
-        return {"tokens": self.tokens[place.clamp(max=len(self.tokens) - 1)], "mask": mask}
+        return self.augmented({"tokens": self.tokens[place.clamp(max=len(self.tokens) - 1)], "mask": mask}, number)

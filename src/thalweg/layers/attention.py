@@ -3,48 +3,109 @@
 from math import sqrt
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-LONG = 1024  # places up to which a CPU multiplies the matrices of the formula faster than torch's kernel goes through them
+LONG = 1024  # places up to which a CPU multiplies the formula's matrices in bf16 faster than torch's kernel goes through them
 
 
 def attention(
     query: Float[Tensor, "batch head time dim"],
-    key: Float[Tensor, "batch head read dim"],
-    value: Float[Tensor, "batch head read dim"],
-) -> Float[Tensor, "batch head time dim"]:
-    """Every query reads every key.
+    key: Float[Tensor, "batch group read dim"],
+    value: Float[Tensor, "batch group read out"],
+    mask: Bool[Tensor, "..."] | None = None,
+    bias: Float[Tensor, "..."] | None = None,
+    dropout: float = 0.0,
+    causal: bool = False,
+) -> Float[Tensor, "batch head time out"]:
+    """Every query reads the keys: all of them, or those that the mask shows it.
 
-    y_t = sum_s a_ts v_s,   a_t = softmax_s(q_t . k_s / sqrt(dim)).   Vaswani et al. 2017, arXiv:1706.03762.
+    y_t = sum_s a_ts v_s,   a_t = softmax_s(q_t . k_s / sqrt(dim) + b_ts) over the s that t may read.
+    mask: True where it may; bias: the b_ts, finite; each broadcasts to [batch head time read], so that of padded texts
+    [batch time] is mask[:, None, None].   A query that may read nothing gets zeros, and so do the gradients behind it.
+    dropout: probability with which an a_ts is zeroed (the others grow by 1 / (1 - dropout)), also outside of training.
+    causal: a query reads its own place and those before; the last query is at the place of the last key.
+    group: fewer heads of keys and values than of queries are shared by neighbouring heads (Ainslie et al. 2023,
+    arXiv:2305.13245; one for all: Shazeer 2019, arXiv:1911.02150).
+    ValueError if the heads cannot be shared evenly, or if causal and there are fewer keys than queries.
+    Vaswani et al. 2017, arXiv:1706.03762.
     """
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16 or key.shape[-2] > LONG:
-        return scaled_dot_product_attention(query, key, value)  # in float32 a CPU is as fast with torch's kernel
-    nothing = query.new_zeros(1, 1, 1)
-    score = torch.baddbmm(nothing, query.flatten(0, 1), key.flatten(0, 1).mT, beta=0, alpha=1 / sqrt(query.shape[-1]))
-    return (score.softmax(-1) @ value.flatten(0, 1)).unflatten(0, query.shape[:2])
+    (heads, time), (groups, read) = query.shape[1:3], key.shape[1:3]
+    if heads % groups:
+        raise ValueError(f"key: {groups} heads, expected a divisor of the {heads} of the queries")
+    if causal and read < time:
+        raise ValueError(f"key: {read} places, expected at least the {time} of the queries")
+    # in float32 torch's kernel is faster on a CPU too, but it knows neither dropout nor the gradient of a bias
+    special = query.dtype == torch.bfloat16 or dropout > 0 or (bias is not None and bias.requires_grad)
+    matrices = special and query.device.type == "cpu" and read <= LONG
+    shared, whole = groups < heads, mask is None and bias is None and (not causal or time in (1, read))
+    if whole and not matrices:
+        return scaled_dot_product_attention(query, key, value, None, dropout, causal and time > 1, enable_gqa=shared)
+    added, blind = _added(query, read, mask, bias, causal)
+    if matrices:
+        weights = torch.dropout(_weights(query, key, added), dropout, train=dropout > 0)
+        y = (weights.reshape(-1, heads // groups * time, read) @ value.flatten(0, 1)).view(*query.shape[:3], -1)
+    else:
+        added = None if added is None else added[(None,) * (4 - added.ndim)]  # of three axes torch's kernel takes none
+        y = scaled_dot_product_attention(query, key, value, added, dropout, enable_gqa=shared)
+    return y if blind is None else y.masked_fill(blind, 0)
+
+
+def attention_weights(
+    query: Float[Tensor, "batch head time dim"],
+    key: Float[Tensor, "batch group read dim"],
+    mask: Bool[Tensor, "..."] | None = None,
+    bias: Float[Tensor, "..."] | None = None,
+    causal: bool = False,
+) -> Float[Tensor, "batch head time read"]:
+    """The a_ts of `attention`: how much each query takes from each key. They sum to 1, or to 0 where nothing may be read."""
+    added, blind = _added(query, key.shape[2], mask, bias, causal)
+    weights = _weights(query, key, added)
+    return weights if blind is None else weights.masked_fill(blind, 0)
+
+
+def _added(
+    query: Tensor, read: int, mask: Tensor | None, bias: Tensor | None, causal: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """What is added to the scores, -inf where nothing may be read; and the queries that may read nothing."""
+    time, seen, blind = query.shape[2], mask, None
+    if causal and time > 1:
+        past = query.new_ones(time, read, dtype=torch.bool).tril(read - time)
+        seen = past if mask is None else mask & past
+    if mask is not None and seen is not None:
+        blind = ~seen.any(-1, keepdim=True)
+        seen = seen | blind  # a softmax over nothing is not a number, and neither is its gradient
+    if bias is not None:
+        bias = bias.to(query.dtype)
+    return bias if seen is None else (query.new_zeros(()) if bias is None else bias).where(seen, -torch.inf), blind
+
+
+def _weights(query: Tensor, key: Tensor, added: Tensor | None) -> Tensor:
+    """softmax(query key^T / sqrt(dim) + added); heads that share a key are stacked before it, as if they were more queries."""
+    (batch, heads, time, dim), (groups, read) = query.shape, key.shape[1:3]
+    queries = query.reshape(batch * groups, -1, dim)
+    start = query.new_zeros(1, 1, 1)
+    if added is not None:  # copied to where the product is then added: a pass less than adding it afterwards
+        start = added.expand(batch, heads, time, read).reshape(batch * groups, -1, read)
+    score = torch.baddbmm(start, queries, key.flatten(0, 1).mT, beta=int(added is not None), alpha=1 / sqrt(dim))
+    return score.softmax(-1).view(batch, heads, time, read)
 
 
 def causal_attention(
     query: Float[Tensor, "batch head time dim"],
-    key: Float[Tensor, "batch head read dim"],
-    value: Float[Tensor, "batch head read dim"],
-) -> Float[Tensor, "batch head time dim"]:
+    key: Float[Tensor, "batch group read dim"],
+    value: Float[Tensor, "batch group read out"],
+    mask: Bool[Tensor, "..."] | None = None,
+    bias: Float[Tensor, "..."] | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch head time out"]:
     """Every place reads itself and the places before it; the last query is at the place of the last key.
 
-    y_t = sum_s a_ts v_s,   a_t = softmax_s(q_t . k_s / sqrt(dim)) over s <= t + read - time.
-    ValueError if there are fewer keys than queries.   Vaswani et al. 2017, arXiv:1706.03762.
+    y_t = sum_s a_ts v_s,   a_t = softmax_s(q_t . k_s / sqrt(dim) + b_ts) over s <= t + read - time.
+    The rest as in `attention`.   Vaswani et al. 2017, arXiv:1706.03762.
     """
-    time, read = query.shape[-2], key.shape[-2]
-    if read < time:
-        raise ValueError(f"key: {read} places, expected at least the {time} of the queries")
-    if query.device.type != "cpu" or read > LONG:
-        seen = None if time in (1, read) else query.new_ones(time, read, dtype=torch.bool).tril(read - time)
-        return scaled_dot_product_attention(query, key, value, seen, is_causal=1 < time == read)
-    future = query.new_full((time, read), -torch.inf).triu(read - time + 1)
-    score = torch.baddbmm(future, query.flatten(0, 1), key.flatten(0, 1).mT, alpha=1 / sqrt(query.shape[-1]))
-    return (score.softmax(-1) @ value.flatten(0, 1)).unflatten(0, query.shape[:2])
+    return attention(query, key, value, mask, bias, dropout, causal=True)
 
 
 class KeyValueCache:
@@ -67,3 +128,176 @@ class KeyValueCache:
         for held, new in ((self.key, key), (self.value, value)):
             held[:, :, start : self.length] = new.detach()
         return self.key[:, :, : self.length], self.value[:, :, : self.length]
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention several times side by side, each head in a space of its own: one finds the verb, another the last line.
+
+    y = W_o [h_1, ..., h_H],   h_i = attention(W_q,i x, W_k,i m, W_v,i m),   m: the memory, or x itself (self-attention).
+    num_key_value_heads: heads of keys and values, each shared by as many heads of queries; by default one each, 1 is
+    multi-query attention.   memory_dim: width of the memory where it is not embed_dim.   dropout: on the weights, in
+    training.   causal: each place reads itself and those before.
+    x: [batch time embed], memory: [batch read memory_dim] -> [batch time embed].   mask: True where a place read is real;
+    a query with none gets the bias of W_o alone.   bias: added to the scores, broadcasts to [batch head time read].
+    cache: from new_cache; x then goes on where it ends, or, with a memory, the keys and values of that are computed once.
+    ValueError if the heads do not divide, or if both causal and a memory.   Vaswani et al. 2017, arXiv:1706.03762.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        num_key_value_heads: int | None = None,
+        memory_dim: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        causal: bool = False,
+    ):
+        super().__init__()
+        groups = num_heads if num_key_value_heads is None else num_key_value_heads
+        if embed_dim % num_heads or groups < 1 or num_heads % groups:
+            raise ValueError(f"embed_dim={embed_dim}, num_key_value_heads={num_key_value_heads}: expected a multiple and a "
+                             f"divisor of num_heads={num_heads}")  # fmt: skip
+        self.dim, self.dropout, self.causal = embed_dim // num_heads, dropout, causal
+        self.query = nn.Linear(embed_dim, embed_dim, bias)
+        self.key, self.value = (nn.Linear(memory_dim or embed_dim, groups * self.dim, bias) for _ in range(2))
+        self.output = nn.Linear(embed_dim, embed_dim, bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch time embed"],
+        memory: Float[Tensor, "batch read memory_dim"] | None = None,
+        mask: Bool[Tensor, "batch read"] | None = None,
+        bias: Float[Tensor, "..."] | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Float[Tensor, "batch time embed"]:
+        if self.causal and memory is not None:
+            raise ValueError("memory: a causal layer reads its own past alone, expected None")
+        query = self._split(self.query(x))
+        if memory is not None and cache is not None and cache.length:
+            key, value = cache.key[:, :, : cache.length], cache.value[:, :, : cache.length]
+        else:
+            read = x if memory is None else memory
+            key, value = self._split(self.key(read)), self._split(self.value(read))
+            if cache is not None:
+                key, value = cache.append(key, value)
+        seen, dropout = None if mask is None else mask[:, None, None], self.dropout if self.training else 0.0
+        return self.output(attention(query, key, value, seen, bias, dropout, self.causal).transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.dim)).transpose(1, 2)  # [batch head time dim]
+
+    def new_cache(self, batch: int, time: int) -> KeyValueCache:
+        """Room for the keys and values of up to `time` places."""
+        return KeyValueCache(batch, self.key.out_features // self.dim, time, self.dim, self.key.weight)
+
+
+def masked_softmax(score: Float[Tensor, "*any read"], mask: Bool[Tensor, "..."] | None = None) -> Float[Tensor, "*any read"]:
+    """Probabilities of the places that the mask shows; zeros where it shows none, and no gradient.
+
+    a_s = exp(score_s) / sum_r exp(score_r) over the r with mask_r.   mask: broadcasts to the scores.   D2L 10.3
+    """
+    if mask is None:
+        return score.softmax(-1)
+    return score.masked_fill(~mask, torch.finfo(score.dtype).min).softmax(-1) * mask
+
+
+class AdditiveAttention(nn.Module):
+    """A small network says how well a query fits a key, whatever the width of each.
+
+    y_t = sum_s a_ts v_s,   a_t = softmax_s(w . tanh(W_q q_t + W_k k_s)).
+    query: [batch time query_dim], key: [batch read key_dim], value: [batch read out] -> [batch time out].
+    mask: True where a place read is real; where none is, y = 0.   dropout: on the a_ts, in training.
+    Bahdanau, Cho, Bengio 2014, arXiv:1409.0473.
+    """
+
+    def __init__(self, query_dim: int, key_dim: int, hidden_dim: int, dropout: float = 0.0):
+        super().__init__()
+        self.query, self.key = nn.Linear(query_dim, hidden_dim, bias=False), nn.Linear(key_dim, hidden_dim, bias=False)
+        self.score = nn.Linear(hidden_dim, 1, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def weights(
+        self,
+        query: Float[Tensor, "batch time query_dim"],
+        projected: Float[Tensor, "batch read hidden"],
+        mask: Bool[Tensor, "batch read"] | None = None,
+    ) -> Float[Tensor, "batch time read"]:
+        """The a_ts.   projected: self.key(key), which a decoder computes once for all its steps."""
+        score = self.score(torch.tanh(self.query(query)[:, :, None] + projected[:, None])).squeeze(-1)
+        return masked_softmax(score, None if mask is None else mask[:, None])
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch time query_dim"],
+        key: Float[Tensor, "batch read key_dim"],
+        value: Float[Tensor, "batch read out"],
+        mask: Bool[Tensor, "batch read"] | None = None,
+    ) -> Float[Tensor, "batch time out"]:
+        return self.dropout(self.weights(query, self.key(key), mask)) @ value
+
+
+class BilinearAttention(nn.Module):
+    """A matrix says how well each component of a query fits each of a key ("general", "multiplicative" attention).
+
+    y_t = sum_s a_ts v_s,   a_t = softmax_s(q_t' W k_s).
+    query: [batch time query_dim], key: [batch read key_dim], value: [batch read out] -> [batch time out].
+    mask: True where a place read is real; where none is, y = 0.   dropout: on the a_ts, in training.
+    Luong, Pham, Manning 2015, arXiv:1508.04025.
+    """
+
+    def __init__(self, query_dim: int, key_dim: int, dropout: float = 0.0):
+        super().__init__()
+        self.key = nn.Linear(key_dim, query_dim, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def weights(
+        self,
+        query: Float[Tensor, "batch time query_dim"],
+        projected: Float[Tensor, "batch read query_dim"],
+        mask: Bool[Tensor, "batch read"] | None = None,
+    ) -> Float[Tensor, "batch time read"]:
+        """The a_ts.   projected: self.key(key), which a decoder computes once for all its steps."""
+        return masked_softmax(query @ projected.mT, None if mask is None else mask[:, None])
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch time query_dim"],
+        key: Float[Tensor, "batch read key_dim"],
+        value: Float[Tensor, "batch read out"],
+        mask: Bool[Tensor, "batch read"] | None = None,
+    ) -> Float[Tensor, "batch time out"]:
+        return self.dropout(self.weights(query, self.key(key), mask)) @ value
+
+
+class KernelRegression(nn.Module):
+    """The answer to a question is the mean of known answers, those to nearer questions counting more (Nadaraya-Watson).
+
+    y(q) = sum_s a_s v_s,   a = softmax_s(-|w (q - k_s)|^2 / 2): a Gaussian kernel of deviation 1 / w, w learned.
+    query: [batch time dim], key: [batch read dim], value: [batch read out] -> [batch time out].
+    mask: True where a question may see an answer, broadcasts to [batch time read]; to learn w each must not see its own.
+    Nadaraya 1964, "On estimating regression"; Watson 1964, "Smooth regression analysis".   D2L 10.2
+    """
+
+    def __init__(self, width: float = 1.0):
+        super().__init__()
+        self.width = nn.Parameter(torch.tensor(float(width)))
+
+    def weights(
+        self,
+        query: Float[Tensor, "batch time dim"],
+        key: Float[Tensor, "batch read dim"],
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch time read"]:
+        """The a_s of each question; the |q|^2 in the square is the same for all s, and a softmax does not see it."""
+        score = torch.baddbmm(torch.linalg.vecdot(key, key)[:, None], query, key.mT, beta=-0.5)
+        return masked_softmax(self.width.square() * score, mask)
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch time dim"],
+        key: Float[Tensor, "batch read dim"],
+        value: Float[Tensor, "batch read out"],
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch time out"]:
+        return self.weights(query, key, mask) @ value

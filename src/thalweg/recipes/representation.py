@@ -20,7 +20,7 @@ WIDTH = 64
 
 def _encoder(image):
     """A residual network of three blocks, up to its features, behind what it must see of these images."""
-    model = build(ResNet, depths=[1, 1, 1], in_channels=1, width=WIDTH, stem="large")
+    model = build(ResNet, depths=[1, 1, 1], in_channels=1, width=WIDTH, stem="medium")
     return adapt(adapt(model, without_head), standardize, **moments(image), size=tuple(image.shape[-2:]))
 
 

@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from thalweg.training import checkpoint, distribution
 from thalweg.training.distribution import Parallel
 from thalweg.training.experiment import Experiment, Stream
-from thalweg.training.machine import Precision, default_device, native_bf16
+from thalweg.training.machine import Precision, default_device, native_bf16, place_module
 from thalweg.training.optimisers import parts
 from thalweg.training.task import Task
 from thalweg.vocabulary import Batch
@@ -72,7 +72,7 @@ class Training:
         self.precision = ("bf16" if native_bf16(self.device) else "fp32") if precision == "auto" else precision
         self.number = 0
         distribution.start(self.device)
-        self.task.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        place_module(self.task, self.device)
         averages = experiment.ema is not None or experiment.swa is not None
         self.average: Task | None = deepcopy(self.task).requires_grad_(False) if averages else None
         self._averaged_from = int((experiment.swa or 0.0) * experiment.length)

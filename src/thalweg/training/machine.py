@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -38,6 +39,14 @@ def keep_memory() -> bool:
 def default_device() -> torch.device:
     """The accelerator where there is one, else the CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def place_module(module: nn.Module, device: torch.device) -> None:
+    """Moves a module to the device, its filters in channels-last order."""
+    module.to(device)
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim == 4:  # module.to(memory_format=...) refuses modules that have tensors of five axes too
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
 
 def describe() -> dict[str, Any]:

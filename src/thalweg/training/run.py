@@ -22,6 +22,7 @@ from tqdm import tqdm
 from thalweg.build import load, save
 from thalweg.training import distribution
 from thalweg.training.loop import Training, evaluate
+from thalweg.training.machine import place_module
 from thalweg.training.optimisers import Together, parts
 from thalweg.training.recorder import Diverged, Recorder
 from thalweg.training.task import Task
@@ -204,7 +205,7 @@ def _finish(training, folder, facts, best, recorder) -> dict[str, Any]:
         part = "test" if experiment.test else "valid"
         stream = experiment.test or experiment.valid
         kept = cast(Task, load(folder / "model"))
-        kept.to(device=training.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        place_module(kept, training.device)
         measured = dict(evaluate(training, stream, kept))
         tested = {name: (value, getattr(kept.metrics[name], "higher_is_better", None)) for name, value in measured.items()}
         if recorder:
@@ -226,8 +227,12 @@ def _finish(training, folder, facts, best, recorder) -> dict[str, Any]:
 
 
 def _shown(latest: dict[str, float], best: dict[str, Any]) -> dict[str, str]:
-    losses = {name.removeprefix("train/"): f"{value:.4g}" for name, value in latest.items() if name.endswith("loss")}
-    return losses | ({"best": f"{best['value']:.4g}"} if best["value"] is not None else {})
+    losses = {name.removeprefix("train/"): value for name, value in latest.items() if name.endswith("loss")}
+    if len(losses) > 4:
+        losses = {f"mean of {len(losses)} losses": sum(losses.values()) / len(losses)}
+    return {name: f"{value:.4g}" for name, value in losses.items()} | (
+        {"best": f"{best['value']:.4g}"} if best["value"] is not None else {}
+    )
 
 
 @contextmanager
