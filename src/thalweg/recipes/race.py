@@ -16,17 +16,22 @@ from thalweg.tasks.classification import Classification
 from thalweg.tasks.language_modelling import LanguageModelling
 from thalweg.tasks.race import Race, Racer
 from thalweg.training import Experiment, Task
-from thalweg.training.optimisers import MakeOptimizer, Together, adam, adamw, sgd
+from thalweg.training.optimisers import OPTIMISERS, MakeOptimizer, Together, adam, adamw, gradient_noise, lookahead, muon, sgd
 from thalweg.training.schedules import constant
 from thalweg.training.schedules import warmup as rising
 from thalweg.vocabulary import Batch
 
-# Every racer, and the middle of the learning rates that it tries.
-RACERS: dict[str, tuple[Callable[[float], MakeOptimizer], float]] = {
-    "sgd": (sgd, 0.1),
-    "momentum": (lambda lr: sgd(lr, momentum=0.9), 0.03),
-    "adam": (adam, 3e-3),
-    "adamw": (adamw, 3e-3),
+# The learning rate in the middle of those that a racer tries.
+MIDDLE = {
+    "sgd": 0.1, "momentum": 0.03, "nesterov": 0.03, "sgdw": 0.03, "adagrad": 0.03, "rmsprop": 3e-3, "adadelta": 1.0,
+    "adam": 3e-3, "amsgrad": 3e-3, "adamax": 3e-3, "nadam": 3e-3, "radam": 3e-3, "adamw": 3e-3, "yogi": 0.01, "adabound": 3e-3,
+    "amsbound": 3e-3, "swats": 3e-3, "lars": 1.0, "lamb": 0.01, "muon": 0.01, "lookahead": 3e-3, "gradient_noise": 0.03,
+}  # fmt: skip
+RACERS = {
+    **OPTIMISERS,
+    "muon": lambda lr: muon(lr, other=adamw(lr)),
+    "lookahead": lambda lr: lookahead(adam(lr)),
+    "gradient_noise": lambda lr: gradient_noise(sgd(lr, momentum=0.9)),
 }
 
 
@@ -84,9 +89,10 @@ def optimizer_race(*, course: Literal["digits", "fashion-mnist", "shakespeare"] 
     task = build(Race, task=network, racers=list(RACERS), rates=rates, steps=epochs * len(train),
                  score="loss" if course == "shakespeare" else "error")  # fmt: skip
     factors = [10 ** (2 * number / (rates - 1) - 1) for number in range(rates)]
-    optimizer = {f"racers.{name}": _at_rates(make, [lr * factor for factor in factors]) for name, (make, lr) in RACERS.items()}
+    optimizer = {f"racers.{name}": _at_rates(make, [MIDDLE[name] * factor for factor in factors])
+                 for name, make in RACERS.items()}  # fmt: skip
     return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=optimizer,
                       evaluate_every=epochs * len(train),
                       schedule=rising(warmup, constant) if warmup else constant,
-                      notes={"learning rates": ", ".join(f"{name} {lr:g}" for name, (_, lr) in RACERS.items()) +
+                      notes={"learning rates": ", ".join(f"{name} {lr:g}" for name, lr in MIDDLE.items()) +
                              f", each times {', '.join(f'{factor:.3g}' for factor in factors)}"})  # fmt: skip
