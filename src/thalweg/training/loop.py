@@ -42,7 +42,12 @@ class Step:
     @property
     def losses(self) -> dict[str, Tensor]:
         """The mean of the terms of each player's loss."""
-        return {player: total / self.counts[player] for player, total in self.sums.items()}
+        return {player: total / _divisor(self.counts[player]) for player, total in self.sums.items()}
+
+
+def _divisor(count: Tensor | int) -> Tensor | int:
+    """1 where nothing was counted: sum and gradient are 0 there, and stay 0 instead of becoming 0 / 0."""
+    return count + (count == 0)
 
 
 class Training:
@@ -136,7 +141,7 @@ class Training:
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self._divides_later:
             together, count = distribution.total(together), distribution.total(count)
-            torch._foreach_div_(gradients, count)
+            torch._foreach_div_(gradients, _divisor(count))
         if self.experiment.clip or self.number % NORM_EVERY == 0:
             norm = torch.nn.utils.get_total_norm(gradients)
             step.gradient_norms[name] = distribution.whole(norm)
@@ -162,9 +167,9 @@ class Training:
     def _inverse(self, count: Tensor | int, total: Tensor) -> Tensor:
         """1 / count, kept for the counts that come again and again."""
         if isinstance(count, Tensor):
-            return count.to(total.dtype).reciprocal()
+            return _divisor(count).to(total.dtype).reciprocal()
         if (count, total.dtype) not in self._inverses:
-            self._inverses[count, total.dtype] = total.new_tensor(float(count)).reciprocal()
+            self._inverses[count, total.dtype] = total.new_tensor(float(_divisor(count))).reciprocal()
         return self._inverses[count, total.dtype]
 
     @torch.no_grad()
