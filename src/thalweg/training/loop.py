@@ -166,10 +166,11 @@ class Training:
 
     def _inverse(self, count: Tensor | int, total: Tensor) -> Tensor:
         """1 / count, kept for the counts that come again and again."""
+        count = _divisor(count)
         if isinstance(count, Tensor):
-            return _divisor(count).to(total.dtype).reciprocal()
+            return count.to(total.dtype).reciprocal()
         if (count, total.dtype) not in self._inverses:
-            self._inverses[count, total.dtype] = total.new_tensor(float(_divisor(count))).reciprocal()
+            self._inverses[count, total.dtype] = total.new_tensor(float(count)).reciprocal()
         return self._inverses[count, total.dtype]
 
     @torch.no_grad()
