@@ -212,7 +212,7 @@ def heap(centre: float) -> Tensor:
 
 
 @pytest.mark.parametrize("distance", [5, 20, 60])
-def test_jensen_shannon_is_log_two_for_heaps_that_do_not_meet_however_far_and_does_not_draw_them_nearer(distance):
+def test_jensen_shannon_is_log_two_for_heaps_that_do_not_meet_however_far_and_draws_neither(distance):
     one, other = heap(10), heap(10 + distance)
     found = jensen_shannon(one, other)[0]
     assert found.item() == pytest.approx(math.log(2), abs=1e-6)
