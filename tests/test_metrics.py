@@ -6,7 +6,7 @@ from torch.nn.functional import avg_pool2d
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from thalweg.data.sources import digits
-from thalweg.metrics import LinearProbe, MostWrong, NearestNeighbours, RandomFeatures
+from thalweg.metrics import LinearProbe, MostWrong, NearestNeighbours, RandomFeatures, Verification
 
 
 @pytest.fixture
@@ -43,6 +43,18 @@ def test_nearest_neighbours_vote(seen):
         winner = min(set(votes), key=lambda name: (-votes.count(name), name))
         right += winner == int(label[asked])
     assert fed(NearestNeighbours(), features, label) == pytest.approx(right / 150)
+
+
+def test_verification_is_the_chance_that_two_of_a_class_are_more_similar_than_two_of_different_ones(seen):
+    features, label = (tensor[:60] for tensor in seen)
+    same, different = [], []
+    for asked in range(1, 60, 2):
+        for known in range(0, 60, 2):
+            pairs = same if label[asked] == label[known] else different
+            pairs.append(torch.cosine_similarity(features[asked], features[known], dim=0))
+    expected = torch.stack(same)[:, None] > torch.stack(different)
+    assert fed(Verification(), features, label) == pytest.approx(float(expected.float().mean()), abs=1e-5)
+    assert 0.6 < expected.float().mean() < 0.95
 
 
 @pytest.mark.parametrize("metric", [LinearProbe, NearestNeighbours])

@@ -41,7 +41,8 @@ def image_grid(image: Tensor, titles: Sequence[str] = (), *, columns: int = 8, c
     pixels = pixels.clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3)
     columns = min(columns, len(pixels))
     rows = -(-len(pixels) // columns)
-    figure, axes = new_figure(1.25 * columns, (1.55 if titles else 1.25) * rows, rows, columns)
+    height = 1.25 * pixels.shape[1] / pixels.shape[2] + (0.3 if titles else 0)
+    figure, axes = new_figure(1.25 * columns, height * rows, rows, columns)
     for axis in axes.flat:
         axis.axis("off")
     for index, (axis, picture) in enumerate(zip(axes.flat, pixels.numpy(), strict=False)):
@@ -143,15 +144,42 @@ def paths(
 
 def scatter(points: Tensor, label: Tensor, classes: Sequence[str]) -> "Figure":
     """Points of a plane in the colour of their class.   points: [point 2], label: [point]"""
+    from matplotlib import colormaps
+
     figure, axes = new_figure(7, 5.2)
     axis, points, label = axes[0, 0], points.float().cpu(), label.cpu()
-    for number, name in enumerate(classes):
+    present = label.unique().tolist()
+    colours = colormaps["turbo"].resampled(len(present))
+    for place, number in enumerate(present):
         x, y = points[label == number].T.numpy()
-        axis.scatter(x, y, s=5, alpha=0.6, linewidths=0, label=name, color=f"C{number}" if number < 10 else None)
+        colour = f"C{number}" if number < 10 >= len(present) else colours(place)
+        axis.scatter(x, y, s=5, alpha=0.6, linewidths=0, label=classes[number], color=colour)
     axis.set_xticks([])
     axis.set_yticks([])
-    axis.legend(fontsize=8, markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5))
+    columns = -(-len(present) // 24)
+    axis.legend(fontsize=8, markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5), ncols=columns)
     return figure
+
+
+def nearest(
+    image: Tensor, features: Tensor, label: Tensor, classes: Sequence[str], *, queries: int = 8, shown: int = 7
+) -> "Figure":
+    """A query a row, followed by the images whose features point most nearly the same way; green where the class is right.
+
+    image: [image channel height width], features: [image feature], label: [image]; the first images are the queries.
+    """
+    unit = torch.nn.functional.normalize(features, dim=-1)
+    found = (unit[:queries] @ unit.T).topk(min(1 + shown, len(unit))).indices
+    right = label[found] == label[: len(found), None]
+    colours = ["seagreen" if same else "firebrick" for same in right.flatten().tolist()]
+    titles = [classes[i] for i in label[found].flatten().tolist()]
+    return image_grid(image[found.flatten()], titles, columns=found.shape[1], colours=colours)
+
+
+def principal_components(features: Tensor, count: int = 2) -> Tensor:
+    """The features along the directions in which they vary most.   [example feature] -> [example count]"""
+    centred = features - features.mean(0)
+    return centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:count].T
 
 
 def coloured_text(text: str, value: Tensor, label: str, *, columns: int = 64) -> "Figure":

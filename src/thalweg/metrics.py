@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, normalize, one_hot
 from torchmetrics import MeanMetric, Metric
+from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities import dim_zero_cat
 
 
@@ -112,6 +113,20 @@ class NearestNeighbours(_Features):
         unit = normalize(features.float(), dim=-1)
         nearest = (unit[1::2] @ unit[::2].T).topk(min(self.neighbours, len(label[::2]))).indices
         return (label[::2][nearest].mode(1).values == label[1::2]).float().mean()
+
+
+class Verification(_Features):
+    """How well "are these two of one class?" is answered by the similarity of the directions of their features.
+
+    The area under the ROC curve over all pairs of a known example and one asked for: the chance that two of one class are
+    more similar than two of different classes; 1/2 by guessing. Classes need not have been seen before.   LBDL 3.1
+    """
+
+    def compute(self) -> Tensor:
+        features, label = self.seen()
+        unit = normalize(features.float(), dim=-1)
+        similarity = unit[1::2] @ unit[::2].T
+        return binary_auroc((1 + similarity.flatten()) / 2, (label[1::2, None] == label[::2]).flatten().long())
 
 
 class RandomFeatures(nn.Module):

@@ -11,7 +11,7 @@ from thalweg.data.sources import digits
 from thalweg.data.views import two_views
 from thalweg.layers.standardize import moments, standardize
 from thalweg.models.vision.resnet import ResNet
-from thalweg.tasks.self_supervised import BYOL, principal_components
+from thalweg.tasks.self_supervised import BYOL
 from thalweg.training import Experiment, Training
 from thalweg.training.loop import evaluate
 from thalweg.training.optimisers import adamw
@@ -83,12 +83,6 @@ def test_the_target_starts_as_a_copy_of_its_own():
 def test_a_decay_outside_the_unit_interval_is_refused():
     with pytest.raises(ValueError, match=r"decay=1\.5: expected a number in \[0, 1\]"):
         BYOL(nn.Flatten(), feature_dim=4, decay=1.5)
-
-
-def test_principal_components_are_the_directions_of_most_variance():
-    x = torch.randn(50, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64)
-    values = torch.linalg.eigvalsh(torch.cov(x.T))
-    torch.testing.assert_close(torch.cov(principal_components(x).T).diagonal(), values[-2:].flip(0), rtol=0, atol=1e-10)
 
 
 def small(splits, decay=0.98):

@@ -54,6 +54,22 @@ def test_accumulating_1_2_or_4_pieces_with_uneven_masks_ends_with_equal_weights(
         torch.testing.assert_close(trained(pieces)[1], losses, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("integer", [False, True])
+def test_a_batch_in_which_nothing_counts_changes_no_weight(accumulate, integer):
+    class Counted(Fit):
+        def loss(self, batch):
+            total, count = super().loss(batch)
+            return total, int(count) if integer else count
+
+    task = Counted().double()
+    before, data = weights(task), points()
+    data["mask"].zero_()
+    steps = train(task, TensorStream(data, 8), 2, accumulate=accumulate, optimizer=sgd(0.1), clip=1.0)
+    assert torch.equal(weights(task), before)
+    assert [step.losses[""].item() for step in steps] == [0, 0]
+
+
 def test_an_epoch_of_10000_examples_in_batches_of_10_is_1000_updates():
     data = TensorStream({**points(10_000, dtype=torch.float32)}, 10, shuffle=True)
     seen = []

@@ -135,3 +135,8 @@ def take(tensors: Batch, indices: Tensor) -> Batch:
     """The examples of these indices."""
     # index_select copies whole rows, tensor[indices] single bytes: 15 times slower on small images
     return {name: tensor.index_select(0, indices) for name, tensor in tensors.items()}
+
+
+def of_classes(tensors: Batch, classes: Sequence[int]) -> Batch:
+    """The examples whose label is one of the classes."""
+    return take(tensors, torch.isin(tensors["label"], torch.tensor(classes)).nonzero().squeeze(1))

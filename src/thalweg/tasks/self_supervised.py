@@ -92,21 +92,6 @@ class BYOL(Task):
         features, label = seen.seen()
         names = self.classes or [str(number) for number in range(int(label.max()) + 1)]
         return {
-            "map of the features": figures.scatter(principal_components(features[:3000]), label[:3000], names),
-            "nearest neighbours": self._neighbours(batch["image"], batch["label"], names),
+            "map of the features": figures.scatter(figures.principal_components(features[:3000]), label[:3000], names),
+            "nearest neighbours": figures.nearest(batch["image"], self.predict(batch)["features"], batch["label"], names),
         }
-
-    def _neighbours(self, image: Tensor, label: Tensor, names: Sequence[str], queries: int = 8, shown: int = 7) -> Figure:
-        """A query a row, followed by the images of the batch whose features point most nearly the same way."""
-        unit = normalize(self.predict({"image": image})["features"], dim=-1)
-        nearest = (unit[:queries] @ unit.T).topk(1 + shown).indices.flatten()
-        query = torch.arange(queries, device=nearest.device).repeat_interleave(1 + shown)
-        colours = ["seagreen" if same else "firebrick" for same in label[nearest] == label[query[: len(nearest)]]]
-        titles = [names[i] for i in label[nearest].tolist()]
-        return figures.image_grid(image[nearest], titles, columns=1 + shown, colours=colours)
-
-
-def principal_components(features: Tensor, count: int = 2) -> Tensor:
-    """The features along the directions in which they vary most.   [example feature] -> [example count]"""
-    centred = features - features.mean(0)
-    return centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:count].T

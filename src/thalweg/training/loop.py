@@ -46,7 +46,12 @@ class Step:
     @property
     def losses(self) -> dict[str, Tensor]:
         """The mean of the terms of each player's loss."""
-        return {player: total / self.counts[player] for player, total in self.sums.items()}
+        return {player: total / _divisor(self.counts[player]) for player, total in self.sums.items()}
+
+
+def _divisor(count: Tensor | int) -> Tensor | int:
+    """1 where nothing was counted: sum and gradient are 0 there, and stay 0 instead of becoming 0 / 0."""
+    return count + (count == 0)
 
 
 class Training:
@@ -148,7 +153,7 @@ class Training:
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self._divides_later:
             together, count = distribution.total(together), distribution.total(count)
-            torch._foreach_div_(gradients, count)
+            torch._foreach_div_(gradients, _divisor(count))
         if self.experiment.clip or self.number % NORM_EVERY == 0:
             norm = torch.nn.utils.get_total_norm(gradients)
             step.gradient_norms[name] = distribution.whole(norm)
@@ -173,6 +178,7 @@ class Training:
 
     def _inverse(self, count: Tensor | int, total: Tensor) -> Tensor:
         """1 / count, kept for the counts that come again and again."""
+        count = _divisor(count)
         if isinstance(count, Tensor):
             return count.to(total.dtype).reciprocal()
         if (count, total.dtype) not in self._inverses:
