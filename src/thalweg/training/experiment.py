@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from thalweg.training.optimisers import MakeOptimizer
-from thalweg.training.schedules import Schedule, constant
+from thalweg.training.schedules import OnPlateau, Schedule, constant
 from thalweg.training.task import Task
 from thalweg.vocabulary import Batch
 
@@ -32,6 +32,7 @@ class Experiment:
     ema: decay of the running average of the weights that is evaluated and kept, or None.
     monitor: the validation metric that decides which weights are kept; None keeps the last.
     patience: evaluations without improvement of it before the run stops early, or None.
+    plateau: such evaluations -> a lasting factor on the learning rate, see `on_plateau`, or None.
     evaluate_every: steps between evaluations; one pass over the training data where it has a length.
     notes: what the recipe found in the data and chose by it, in words, for the person.
     """
@@ -49,6 +50,7 @@ class Experiment:
     ema: float | None = None
     monitor: str | None = None
     patience: int | None = None
+    plateau: OnPlateau | None = None
     evaluate_every: int | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,8 +68,9 @@ class Experiment:
         if self.accumulate > 1 and type(self.task).losses is not Task.losses:
             raise ValueError(f"accumulate={self.accumulate} needs a task with one loss; {type(self.task).__name__} "
                              "defines losses()")  # fmt: skip
-        if self.patience is not None and self.monitor is None:
-            raise ValueError(f"patience={self.patience}: expected monitor to name the metric it watches")
+        for name in ("patience", "plateau"):
+            if getattr(self, name) is not None and self.monitor is None:
+                raise ValueError(f"{name}={getattr(self, name)}: expected monitor to name the metric it watches")
         if self.monitor is not None and self.valid is None:
             raise ValueError(f"monitor={self.monitor!r}: expected valid, the data that it is measured on")
         if isinstance(self.train, Sized):

@@ -183,6 +183,8 @@ def _look(training: Training, folder: Path, best: dict[str, Any], recorder: Reco
         keep(training, folder)
     else:
         best["since"] += 1
+        if experiment.plateau:
+            training.lr_scale *= experiment.plateau(best["since"])
 
 
 def keep(training: Training, folder: Path) -> None:
