@@ -152,6 +152,7 @@ def test_a_warm_up_of_any_shape_only_rises(shape):
     ("make", "error"),
     [
         (lambda: warmup(0.1, constant, start=-0.1), "start: -0.1 is not from 0 to 1"),
+        (lambda: warmup(0.1, constant, shape="square"), "shape: 'square' is none of "),
         (lambda: warmup(0.1, constant, shape="exponential"), "start: 0 times any factor stays 0"),
         (lambda: polynomial(0), "power: 0 is not above 0"),
         (lambda: exponential(0), "final: 0 is not above 0"),

@@ -93,6 +93,19 @@ class TensorStream(Stream):
         return take(self.tensors, indices)
 
 
+class Part(Stream):
+    """Some of the examples of a stream, by their indices; seen as that stream fetches them."""
+
+    def __init__(
+        self, whole: Stream, chosen: Tensor, batch_size: int, *, shuffle: bool = False, augment: Sequence[Augment] = ()
+    ):
+        super().__init__(len(chosen), batch_size, shuffle=shuffle, augment=augment)
+        self.whole, self.chosen = whole, chosen
+
+    def fetch(self, indices: Tensor) -> Batch:
+        return self.whole.fetch(self.chosen[indices])
+
+
 @dataclass(frozen=True)
 class Splits:
     """Training, validation and test data (tensors, or streams of them), and names: of the classes, or of a table's columns."""

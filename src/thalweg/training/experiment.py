@@ -73,20 +73,19 @@ class Experiment:
                 raise ValueError(f"{name}={getattr(self, name)}: expected monitor to name the metric it watches")
         if self.monitor is not None and self.valid is None:
             raise ValueError(f"monitor={self.monitor!r}: expected valid, the data that it is measured on")
-        if isinstance(self.train, Sized):
-            a_pass = max(1, len(self.train) // self.accumulate)
-            if self.epochs is not None:
-                self.steps = max(1, round(self.epochs * a_pass))
-            self.evaluate_every = self.evaluate_every or a_pass
-        elif self.steps is None:
+        if self.steps is None and not isinstance(self.train, Sized):
             raise ValueError(f"epochs={self.epochs}: the training stream has no length; expected steps")
-        self.evaluate_every = self.evaluate_every or max(1, self.length // 10)
+        self.evaluate_every = self.evaluate_every or self._pass or max(1, self.length // 10)
+
+    @property
+    def _pass(self) -> int:
+        """Steps of a pass over the training data; 0 where they have no end."""
+        return max(1, len(self.train) // self.accumulate) if isinstance(self.train, Sized) else 0
 
     @property
     def length(self) -> int:
         """Steps of the run."""
-        assert self.steps is not None
-        return self.steps
+        return self.steps if self.steps is not None else max(1, round((self.epochs or 0) * self._pass))
 
     def optimizer_of(self, player: str) -> MakeOptimizer:
         """The optimiser of a player, by its name in the task ("" is the task itself)."""

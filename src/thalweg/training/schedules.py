@@ -6,7 +6,6 @@ They compose: warmup(0.1, cosine()), restarts(4, cosine()), cyclical(8, amplitud
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 Schedule = Callable[[float], float]
 OnPlateau = Callable[[int], float]
@@ -22,7 +21,7 @@ def warmup(
     after: Schedule,
     *,
     start: float = 0.0,
-    shape: Literal["linear", "cosine", "exponential", "constant"] = "linear",
+    shape: str = "linear",
 ) -> Schedule:
     """Rises from `start` to 1 over the first `fraction` of the run, then follows `after` over the rest.
 
