@@ -161,3 +161,13 @@ def test_a_bilinear_kernel_of_four_is_the_one_of_the_books():
     assert not weight[0, 1].any()
     with pytest.raises(ValueError, match=r"weight: shape \(2, 3, 4, 4\), expected \[channel channel height width\]"):
         bilinear_(torch.empty(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_an_identity_gives_back_what_it_gets(groups):
+    layer, x = nn.Conv2d(6, 6, 3, padding=1, groups=groups, bias=False), torch.randn(2, 6, 5, 5)
+    nn.init.dirac_(layer.weight, groups)
+    assert torch.equal(layer(x), x)
+    linear = nn.Linear(6, 6, bias=False)
+    nn.init.eye_(linear.weight)
+    assert torch.equal(linear(x[:, :, 0, 0]), x[:, :, 0, 0])
