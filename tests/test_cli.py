@@ -29,8 +29,19 @@ def test_help_and_list_are_quick(words, seconds):
     assert min(timed() for _ in range(5)) < seconds
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["run", "lenet-digits", "--help"], ["sweep", "--help"],
-                                   ["sweep", "lenet-digits", "--help"], ["range-test", "lenet-digits", "--help"], ["results"], ["show", "resnet-18"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["list"],
+        ["run", "lenet-digits", "--help"],
+        ["sweep", "--help"],
+        ["sweep", "lenet-digits", "--help"],
+        ["range-test", "lenet-digits", "--help"],
+        ["results"],
+        ["show", "resnet-18"],
+    ],
+)
 def test_reading_the_catalogue_imports_no_torch(words):
     called = f"import sys; from thalweg.cli import main\ntry: main({words!r})\nexcept SystemExit: pass"
     code = called + "\nassert 'torch' not in sys.modules"

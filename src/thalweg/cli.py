@@ -353,4 +353,13 @@ def serve(words: list[str]) -> None:
         raise Problem(str(error)) from error
 
 
-COMMANDS = {"run": run, "sweep": sweep, "range-test": range_test, "list": list_, "show": show, "results": results, "predict": predict, "serve": serve}
+COMMANDS = {
+    "run": run,
+    "sweep": sweep,
+    "range-test": range_test,
+    "list": list_,
+    "show": show,
+    "results": results,
+    "predict": predict,
+    "serve": serve,
+}

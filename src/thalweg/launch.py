@@ -236,7 +236,7 @@ def sweep(recipe: Recipe, grid: dict[str, list[Any]], circumstances: dict[str, A
         with _mendable(recipe):
             experiment = candidate(experiment, metric=metric, steps=circumstances["steps"], fold=number, folds=folds)
             training = Training(experiment, device=circumstances["device"], precision=circumstances["precision"])
-        metric = experiment.monitor
+        metric = str(experiment.monitor)
         changed = [f"{name}={_plain(arguments[name])}" for name, values in grid.items() if len(values) > 1]
         words = [*changed, *([f"fold={number + 1}of{folds}"] if folds else [])]
         path = folder / (",".join(words).replace(os.sep, "_") or "run")

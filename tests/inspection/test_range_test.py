@@ -98,7 +98,10 @@ class Nothing(Task):
 
 def test_what_cannot_be_tested_is_refused():
     training = fit()
-    for options, words in [({"steps": 5}, "steps=5: expected at least 10"), ({"lowest": 2, "highest": 1}, "lowest=2, highest=1")]:
+    for options, words in [
+        ({"steps": 5}, "steps=5: expected at least 10"),
+        ({"lowest": 2, "highest": 1}, "lowest=2, highest=1"),
+    ]:
         with pytest.raises(ValueError, match=words):
             range_test(training, **options)
     next(iter(training))

@@ -107,7 +107,9 @@ class Sorting(Task):
 
     def loss(self, batch):
         logits = self.head(self.body(self.embedding(batch["tokens"]) + self.position.weight))
-        return nn.functional.cross_entropy(logits.flatten(0, 1), batch["sorted"].flatten(), reduction="sum"), logits[..., 0].numel()
+        return nn.functional.cross_entropy(logits.flatten(0, 1), batch["sorted"].flatten(), reduction="sum"), logits[
+            ..., 0
+        ].numel()
 
 
 @pytest.mark.slow

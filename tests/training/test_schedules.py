@@ -237,7 +237,7 @@ def test_a_run_resumed_after_a_plateau_goes_on_bit_identically(monkeypatch, tmp_
 
 
 def test_a_plateau_needs_a_metric_to_watch():
-    with pytest.raises(ValueError, match="plateau=.*: expected monitor to name the metric it watches"):
+    with pytest.raises(ValueError, match=r"plateau=.*: expected monitor to name the metric it watches"):
         on_digits(monitor=None)
 
 

@@ -116,7 +116,7 @@ def sweep(recipe, folder, *words):
 def test_cross_validation_picks_the_degree_that_the_data_have(recipe, tmp_path, capsys):
     found = sweep(recipe, tmp_path / "sweep", "--degree", "1,3,14", "--folds", "5")
     assert found["metric"] == "valid/rmse"
-    assert [row["arguments"]["degree"] for row in found["rows"]][0] == 3
+    assert found["rows"][0]["arguments"]["degree"] == 3
     values = [row["value"] for row in found["rows"]]
     assert values == sorted(values)  # of an error the smallest is the best
     for row in found["rows"]:

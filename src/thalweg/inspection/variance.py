@@ -42,9 +42,7 @@ def variances(experiment: Experiment) -> list[Layer]:
                 layer = Layer(name, type(module).__name__, float(output.detach().float().var()))
                 layers.append(layer)
                 if output.requires_grad:
-                    output.register_hook(
-                        lambda back: setattr(layer, "gradient", float((size * back.float()).square().mean()))
-                    )
+                    output.register_hook(lambda back: setattr(layer, "gradient", float((size * back.float()).square().mean())))
 
             hooks.append(module.register_forward_hook(keep))
     try:

@@ -56,9 +56,9 @@ def candidate(
     if experiment.valid is None:
         raise ValueError("valid: there are no validation data to choose by; expected folds")
     if metric is None:
-        raise ValueError(f"metric: the recipe monitors none; expected one of {sorted(experiment.task.metrics)}")
+        raise ValueError(f"metric: the recipe monitors none; expected one of {sorted(map(str, experiment.task.metrics))}")
     if metric not in experiment.task.metrics:
-        raise ValueError(f"metric={metric!r}: the task measures {sorted(experiment.task.metrics)}")
+        raise ValueError(f"metric={metric!r}: the task measures {sorted(map(str, experiment.task.metrics))}")
     length = {"epochs": None, "steps": steps} if steps is not None else {}
     return replace(experiment, test=None, monitor=metric, **length)  # type: ignore[arg-type]
 
@@ -75,8 +75,9 @@ def table(folder: Path, metric: str) -> list[dict[str, Any]]:
         if not {"metrics", "diverged"} & set(facts):
             continue
         arguments, folds = facts["arguments"], facts["circumstances"]["folds"]
-        row = combinations.setdefault(json.dumps([arguments, folds]), {"arguments": arguments, "folds": folds, "scores": [],
-                                                                      "runs": []})
+        row = combinations.setdefault(
+            json.dumps([arguments, folds]), {"arguments": arguments, "folds": folds, "scores": [], "runs": []}
+        )
         measured = facts.get("metrics", {}).get(f"valid/{metric}")
         if measured:
             higher = measured["higher_is_better"]
@@ -89,4 +90,3 @@ def table(folder: Path, metric: str) -> list[dict[str, Any]]:
             spread = stdev(scores) if whole and len(scores) > 1 else None
             rows.append({**row, "value": mean(scores) if whole else None, "deviation": spread})
     return sorted(rows, key=lambda row: (row["value"] is None, -(row["value"] or 0) if higher else row["value"] or 0))
-
