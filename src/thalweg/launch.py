@@ -129,7 +129,7 @@ def _mendable(recipe: Recipe) -> Iterator[None]:
     """What a recipe, or what it asks for, refuses is the person's to mend."""
     try:
         yield
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         raise Problem(f"{recipe.name}: {error}") from error
 
 
@@ -265,7 +265,10 @@ def _known(path: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
     """What an earlier sweep wrote about the same run; Problem if the folder holds another."""
     if not (path / "run.json").exists():
         return None
-    known = json.loads((path / "run.json").read_text(encoding="utf8"))
+    try:
+        known = json.loads((path / "run.json").read_text(encoding="utf8"))
+    except ValueError as error:
+        raise Problem(f"{path / 'run.json'} is damaged: {error}") from error
     for name in ("recipe", "arguments", "circumstances"):
         if known[name] != facts[name]:
             raise Problem(f"{path}: its {name} were {known[name]}, now they are {facts[name]}; name another --out")
