@@ -29,7 +29,19 @@ def test_help_and_list_are_quick(words, seconds):
     assert min(timed() for _ in range(5)) < seconds
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["run", "lenet-digits", "--help"], ["results"], ["show", "resnet-18"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["list"],
+        ["run", "lenet-digits", "--help"],
+        ["sweep", "--help"],
+        ["sweep", "lenet-digits", "--help"],
+        ["range-test", "lenet-digits", "--help"],
+        ["results"],
+        ["show", "resnet-18"],
+    ],
+)
 def test_reading_the_catalogue_imports_no_torch(words):
     called = f"import sys; from thalweg.cli import main\ntry: main({words!r})\nexcept SystemExit: pass"
     code = called + "\nassert 'torch' not in sys.modules"
@@ -48,9 +60,15 @@ def test_reading_the_catalogue_imports_no_torch(words):
         (["run", "mine.py:recipe"], r"mine.py: no such file"),
         (["run", "--resume", "/nowhere"], r"--resume /nowhere: no run there"),
         (["run", "lenet-digits", "--epochs", "1", "--steps", "-3"], r"steps=-3: expected at least 1"),
+        (["range-test", "lenet-digit"], r"no recipe 'lenet-digit' \(did you mean lenet-digits"),
+        (["range-test", "lenet-digits", "--steps", "3"], r"lenet-digits: steps=3: expected at least 10"),
+        (["range-test", "lenet-digits", "--epoch", "3"], r"unknown argument --epoch \(did you mean --epochs"),
+        (["range-test", "lenet-digits", "--steps", "10", "--out", "/nowhere/a.png"], r"No such file or directory: '/nowhere/a"),
+        (["sweep"], r"sweep: the following arguments are required: recipe"),
+        (["sweep", "lenet-digits", "--parallel", "shard"], r"unknown argument --parallel"),
         (["predict", "/nowhere", "x.png"], r"/nowhere: neither a run with a model nor a model folder"),
         (["show", "resnet-1800"], r"resnet-1800"),
-        (["show"], r"show needs a SYSTEM or --graph RECIPE"),
+        (["show"], r"show needs a SYSTEM, --graph RECIPE or --variance RECIPE"),
     ],
 )
 def test_an_error_is_one_line_that_names_the_thing(words, error, capsys):

@@ -9,16 +9,23 @@ from sklearn.metrics import accuracy_score
 from torch import nn
 from torch.testing import assert_close
 
-from thalweg.build import build
+from thalweg.build import adapt, build
 from thalweg.data.augmentation import flip, shift
-from thalweg.data.streams import TensorStream
-from thalweg.layers.standardize import standardize
+from thalweg.data.sources import digits
+from thalweg.data.streams import Curriculum, TensorStream, take
+from thalweg.data.tables import read_table, write_table
+from thalweg.layers.rescale import column_moments, rescale
+from thalweg.layers.standardize import moments, standardize
 from thalweg.metrics import Perplexity
-from thalweg.models.classical.linear import softmax_regression
+from thalweg.models.classical.linear import linear_regression, softmax_regression
+from thalweg.models.classical.mlp import mlp
 from thalweg.models.vision.lenet import lenet
+from thalweg.recipes.vision import lenet_digits, resnet_cifar10
 from thalweg.tasks.classification import Classification
+from thalweg.tasks.regression import Regression
 from thalweg.training import Experiment, Task, Training, evaluate
-from thalweg.training.optimisers import sgd
+from thalweg.training.optimisers import adamw, sgd
+from thalweg.training.sweep import held_out
 
 CLASSES = ("dark", "bright")
 
@@ -112,3 +119,92 @@ def test_a_model_that_knows_nothing_is_as_perplexed_as_there_are_tokens():
     metric = Perplexity()
     metric.update(nn.functional.cross_entropy(torch.zeros(7, 65), torch.arange(7), reduction="none"))
     assert metric.compute() == pytest.approx(65)
+
+
+def perceptron(stream, steps: int) -> Training:
+    """Two hidden layers read digits from a stream."""
+    data = digits()
+    model = adapt(build(mlp, in_features=64, out_features=10, hidden_dims=[256, 256]), standardize,
+                  **moments(data.train["image"]), size=(8, 8))  # fmt: skip
+    task = build(Classification, model=model, classes=data.classes)
+    return Training(Experiment(task=task, train=stream, steps=steps, optimizer=adamw(3e-3)), device="cpu", precision="fp32")
+
+
+def accuracy(training: Training) -> float:
+    return float(dict(evaluate(training, TensorStream(digits().test, 360)))["accuracy"])
+
+
+@pytest.mark.slow
+def test_mirrored_digits_are_not_digits():
+    """The mean of three seeds; a recipe of digits does not mirror."""
+
+    def trained(seed, *augment):
+        torch.manual_seed(seed)
+        training = perceptron(TensorStream(take(digits().train, torch.arange(1000)), 20, shuffle=True, augment=augment), 300)
+        list(training)
+        return accuracy(training)
+
+    plain, mirrored = (sum(trained(seed, *augment) for seed in range(3)) / 3 for augment in ([], [flip()]))
+    assert mirrored < plain - 0.015
+
+
+@pytest.mark.slow
+def test_photographs_are_mirrored_and_digits_are_not(data_folder):
+    def changes(experiment):
+        return {change.__qualname__.partition(".")[0] for change in experiment.train.augment}
+
+    assert "flip" in changes(resnet_cifar10(width=8))
+    assert "flip" not in changes(lenet_digits())
+
+
+def test_a_curriculum_learns_as_well_as_a_shuffled_stream_and_its_first_losses_are_lower():
+    data = digits().train
+    shuffled = TensorStream(data, 32, shuffle=True)
+    judge = perceptron(shuffled, 60)
+    list(judge)
+    with torch.no_grad():
+        logits = judge.task.eval().model(data["image"])
+    difficulty = nn.functional.cross_entropy(logits, data["label"], reduction="none")
+    torch.manual_seed(0)
+    usual, graded = perceptron(shuffled, 250), perceptron(Curriculum(shuffled, difficulty, length=150), 250)
+    graded.task.load_state_dict(usual.task.state_dict())
+    losses = [[step.losses[""].item() for step in training] for training in (usual, graded)]
+    assert sum(losses[1][:15]) < 0.9 * sum(losses[0][:15])  # what is easy is learned sooner
+    assert accuracy(graded) > accuracy(usual) - 0.01
+    assert accuracy(usual) > 0.95
+
+
+def test_a_competition_from_its_table_to_a_submission_with_a_score_of_cross_validation(tmp_path):
+    """Preprocessing, a model, five folds, and a file with an answer for every id."""
+    random = torch.Generator().manual_seed(0)
+    area, colour = torch.rand(120, generator=random) * 100 + 50, torch.randint(0, 2, (120,), generator=random)
+    price = 2000 * area + 30_000 * colour + 2000 * torch.randn(120, generator=random)
+    lines = [f"{a:.2f},{('red', 'blue')[c]}" for a, c in zip(area.tolist(), colour.tolist(), strict=True)]
+    lines[3] = "NA,red"
+    (tmp_path / "houses.csv").write_text("area,colour\n" + "\n".join(lines) + "\n")
+    features = torch.stack(list(read_table(tmp_path / "houses.csv").values()), 1)
+    known = {"features": features[:100], "target": price[:100, None]}  # the other 20 are to be answered
+    moment = column_moments(**known)
+
+    def experiment():
+        model = adapt(build(linear_regression, in_features=features.shape[1]), rescale, **moment)
+        task = build(Regression, model=model, targets=["SalePrice"], unit=moment["target_deviation"])
+        return Experiment(task=task, train=TensorStream(known, 20, shuffle=True), epochs=40, optimizer=sgd(0.1))
+
+    scores = []
+    for number in range(5):
+        training = Training(held_out(experiment(), number, 5), device="cpu", precision="fp32")
+        list(training)
+        scores.append(float(dict(evaluate(training, training.experiment.valid))["rmse"]))
+    training = Training(experiment(), device="cpu", precision="fp32")
+    list(training)
+    answers = training.task.eval().predict({"features": features[100:]})
+    write_table(tmp_path / "submission.csv", {"Id": range(101, 121), **answers})
+    header, *rows = (tmp_path / "submission.csv").read_text().splitlines()
+    assert header == "Id,SalePrice"
+    assert [int(row.split(",")[0]) for row in rows] == list(range(101, 121))
+    submitted = torch.tensor([float(row.split(",")[1]) for row in rows])
+    error = (submitted - price[100:]).square().mean().sqrt().item()
+    score = sum(scores) / 5
+    assert 1500 < error < 3000  # the noise is 2000
+    assert score < 12_000  # of one house the area is unknown

@@ -59,7 +59,7 @@ def run(words: list[str]) -> None:
     if not words or words[0].startswith("-"):
         return _run_help(words)
     recipe = launch.find(words[0])
-    values = vars(_parse(_run_parser(recipe), words[1:]))
+    values = vars(_parse(_recipe_parser("run", recipe, CIRCUMSTANCES), words[1:]))
     arguments = {argument.arg: values.pop(argument.arg) for argument in recipe.node.args.kwonlyargs}
     if (folder := values.pop("resume")) is None:
         return launch.train(recipe, arguments, values)
@@ -84,13 +84,19 @@ def _run_help(words: list[str]) -> None:
     parser.parse_args(words)
 
 
-def _run_parser(recipe: launch.Recipe) -> argparse.ArgumentParser:
-    parser = _Parser(f"thalweg run {recipe.name}", description=ast.get_docstring(recipe.node), allow_abbrev=False,
+def _recipe_parser(
+    command: str, recipe: launch.Recipe, flags: dict[str, dict[str, Any]], *, several: bool = False
+) -> argparse.ArgumentParser:
+    """What a command takes that starts from a recipe: its hyper-parameters, and these flags for the circumstances.
+
+    several: a hyper-parameter may have several values, with commas between.
+    """
+    parser = _Parser(f"thalweg {command} {recipe.name}", description=ast.get_docstring(recipe.node), allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    _add_flags(parser.add_argument_group("hyper-parameters"), recipe.node)
+    _add_flags(parser.add_argument_group("hyper-parameters"), recipe.node, several=several)
     circumstances = parser.add_argument_group("circumstances, the same for every recipe")
     taken = {argument.arg for argument in recipe.node.args.kwonlyargs}
-    for flag, options in CIRCUMSTANCES.items():
+    for flag, options in flags.items():
         if flag not in taken:
             circumstances.add_argument("--" + flag.replace("_", "-"), **options)
     return parser
@@ -114,7 +120,22 @@ def _flag(kind: str):
     return {"type": types[kind], "metavar": kind.upper()}
 
 
-def _add_flags(parser: Any, node: ast.FunctionDef) -> None:
+def _several(options: dict[str, Any]) -> dict[str, Any]:
+    """The same flag with several values."""
+    known = {"true": True, "false": False} if "action" in options else {word: word for word in options.get("choices", ())}
+    one = known.__getitem__ if known else options["type"]
+
+    def read(words: str) -> list[Any]:
+        try:
+            return [one(word) for word in words.split(",")]
+        except (KeyError, ValueError) as error:
+            expected = " or ".join(known) or options["metavar"]
+            raise argparse.ArgumentTypeError(f"invalid value in {words!r}: expected {expected}, with commas between") from error
+
+    return {"type": read, "metavar": "A,B"}
+
+
+def _add_flags(parser: Any, node: ast.FunctionDef, *, several: bool = False) -> None:
     described = _argument_lines(ast.get_docstring(node) or "")
     for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
         options = _flag(ast.unparse(argument.annotation))  # type: ignore[arg-type]
@@ -122,6 +143,8 @@ def _add_flags(parser: Any, node: ast.FunctionDef) -> None:
         said = described.get(argument.arg, "")
         shown = "required" if default is None else f"default {value}"
         flag = "--" + argument.arg.replace("_", "-")
+        if several:
+            options, value = _several(options), [value]
         parser.add_argument(flag, default=value, required=default is None, help=f"{said} ({shown})".strip(), **options)
 
 
@@ -154,6 +177,44 @@ def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namesp
     return values
 
 
+def range_test(words: list[str]) -> None:
+    """Find a learning rate: thalweg range-test RECIPE [--hyper-parameters]"""
+    if not words or words[0].startswith("-"):
+        parser = _Parser("thalweg range-test", usage="thalweg range-test RECIPE [--hyper-parameters] [--out FILE]",
+                         description="Raises the learning rate from a thousandth to a thousand times the recipe's and draws "
+                         "the loss at each. It suggests a tenth of the rate at which the loss was smallest.")  # fmt: skip
+        parser.add_argument("recipe", help=argparse.SUPPRESS)
+        _parse(parser, words)
+    recipe = launch.find(words[0])
+    flags = {name: CIRCUMSTANCES[name] for name in ("seed", "device", "precision", "data")} | {
+        "steps": {"type": int, "default": 100, "metavar": "INT", "help": "from the lowest rate to the highest (default 100)"},
+        "out": {"type": Path, "default": Path("range-test.png"), "metavar": "FILE",
+                "help": "of the drawing (default range-test.png)"},
+    }  # fmt: skip
+    values = vars(_parse(_recipe_parser("range-test", recipe, flags), words[1:]))
+    arguments = {argument.arg: values.pop(argument.arg) for argument in recipe.node.args.kwonlyargs}
+    launch.range_test(recipe, arguments, values)
+
+
+def sweep(words: list[str]) -> None:
+    """Choose hyper-parameters: thalweg sweep RECIPE --lr 0.001,0.01"""
+    if not words or words[0].startswith("-"):
+        parser = _Parser("thalweg sweep", usage="thalweg sweep RECIPE --lr 0.001,0.01 --width 8,16 [--folds 5] [--out FOLDER]",
+                         description="Trains every combination of the values and ranks them by a validation metric, never by "
+                         "the test. The same command again goes on where it was stopped.")  # fmt: skip
+        parser.add_argument("recipe", help=argparse.SUPPRESS)
+        _parse(parser, words)
+    recipe = launch.find(words[0])
+    flags = {name: CIRCUMSTANCES[name] for name in ("seed", "device", "precision", "steps", "data", "keep_memory")} | {
+        "folds": {"type": int, "metavar": "N", "help": "parts of the training data, each of which is once held out"},
+        "metric": {"metavar": "NAME", "help": "to rank by (default: the one that the recipe monitors)"},
+        "out": {"type": Path, "metavar": "FOLDER", "help": "of the runs and sweep.json (default runs/sweep-RECIPE)"},
+    }
+    values = vars(_parse(_recipe_parser("sweep", recipe, flags, several=True), words[1:]))
+    grid = {argument.arg: values.pop(argument.arg) for argument in recipe.node.args.kwonlyargs}
+    launch.sweep(recipe, grid, values)
+
+
 def list_(words: list[str]) -> None:
     """List every system of the catalogue"""
     parser = _Parser("thalweg list", description="Lists every system of the catalogue.", allow_abbrev=False)
@@ -178,15 +239,22 @@ def show(words: list[str]) -> None:
         "--graph", metavar="RECIPE", help="draw the computational graph of a recipe: shapes forward, gradient norms backward"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("graph.png"), metavar="FILE", help="of the drawing (default graph.png)"
+        "--variance", metavar="RECIPE", help="draw how large values and gradients of each layer are before training"
     )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="of the drawing (default graph.png or variance.png)")
     values = _parse(parser, words)
     if values.graph:
-        recipe = launch.find(values.graph)
+        recipe, out = launch.find(values.graph), values.out or Path("graph.png")
         from thalweg.inspection.graph import draw
 
-        print(draw(recipe.load()(), values.out))
-        print(f"drawing: {values.out}")
+        print(draw(recipe.load()(), out))
+        print(f"drawing: {out}")
+    elif values.variance:
+        recipe, out = launch.find(values.variance), values.out or Path("variance.png")
+        from thalweg.inspection.variance import draw_variances
+
+        print(draw_variances(recipe.load()(), out))
+        print(f"drawing: {out}")
     elif values.system:
         from thalweg import catalogue
 
@@ -195,7 +263,7 @@ def show(words: list[str]) -> None:
         except LookupError as error:
             raise Problem(str(error.args[0])) from error
     else:
-        raise Problem("show needs a SYSTEM or --graph RECIPE; `thalweg list` names the systems")
+        raise Problem("show needs a SYSTEM, --graph RECIPE or --variance RECIPE; `thalweg list` names the systems")
 
 
 def results(words: list[str]) -> None:
@@ -285,4 +353,13 @@ def serve(words: list[str]) -> None:
         raise Problem(str(error)) from error
 
 
-COMMANDS = {"run": run, "list": list_, "show": show, "results": results, "predict": predict, "serve": serve}
+COMMANDS = {
+    "run": run,
+    "sweep": sweep,
+    "range-test": range_test,
+    "list": list_,
+    "show": show,
+    "results": results,
+    "predict": predict,
+    "serve": serve,
+}

@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -100,6 +101,8 @@ def resume(folder: Path) -> None:
         facts = json.loads((folder / "run.json").read_text(encoding="utf8"))
     except ValueError as error:
         raise Problem(f"{folder / 'run.json'} is damaged: {error}") from error
+    if "folds" in facts["circumstances"]:
+        raise Problem(f"--resume {folder}: is part of a sweep; the same sweep again goes on with it")
     recipe = find(facts["recipe"])
     arguments = dict(facts["arguments"])
     for argument in recipe.node.args.kwonlyargs:
@@ -108,14 +111,46 @@ def resume(folder: Path) -> None:
     train(recipe, arguments, {**facts["circumstances"], "out": folder}, facts)
 
 
-def train(
-    recipe: Recipe, arguments: dict[str, Any], circumstances: dict[str, Any], resumed: dict[str, Any] | None = None
-) -> None:
-    """Calls the recipe, runs its experiment, and prints what came of it."""
+def experiment_of(recipe: Recipe, arguments: dict[str, Any], circumstances: dict[str, Any]) -> Any:
+    """What the recipe makes of the arguments, with the data and the seed of the circumstances."""
     if circumstances.get("data"):
         if not Path(circumstances["data"]).is_dir():
             raise Problem(f"--data {circumstances['data']}: no such folder")
         os.environ["THALWEG_DATA"] = str(circumstances["data"])
+    import torch
+
+    torch.manual_seed(circumstances["seed"])
+    with _mendable(recipe):
+        return recipe.load()(**arguments)
+
+
+@contextlib.contextmanager
+def _mendable(recipe: Recipe) -> Iterator[None]:
+    """What a recipe, or what it asks for, refuses is the person's to mend."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        raise Problem(f"{recipe.name}: {error}") from error
+
+
+def range_test(recipe: Recipe, arguments: dict[str, Any], circumstances: dict[str, Any]) -> None:
+    """Raises the rate of a recipe's experiment step by step, prints the rate it suggests and draws the losses."""
+    experiment = experiment_of(recipe, arguments, circumstances)
+    from thalweg.inspection.range_test import range_test as measure
+    from thalweg.training import Training
+
+    with _mendable(recipe):
+        training = Training(experiment, device=circumstances["device"], precision=circumstances["precision"])
+        found = measure(training, steps=circumstances["steps"])
+        found.figure().savefig(circumstances["out"])
+    print(f"suggestion: {found.suggestion:.2g} (a tenth of {found.minimum:.2g}, where the loss was smallest)")
+    print(f"drawing: {circumstances['out']}")
+
+
+def train(
+    recipe: Recipe, arguments: dict[str, Any], circumstances: dict[str, Any], resumed: dict[str, Any] | None = None
+) -> None:
+    """Calls the recipe, runs its experiment, and prints what came of it."""
     if circumstances["checkpoint_every"] is not None and circumstances["checkpoint_every"] < 1:
         raise Problem(f"--checkpoint-every {circumstances['checkpoint_every']}: expected at least 1")
     from thalweg.training import machine
@@ -124,39 +159,22 @@ def train(
     import dataclasses
     import warnings
 
-    import torch
-
     from thalweg.inspection.report import write_report
     from thalweg.training import Training, distribution
     from thalweg.training.run import Stopped, run, writing
 
     warnings.showwarning = _tell  # type: ignore[assignment]
-    torch.manual_seed(circumstances["seed"])
-    try:
-        experiment = recipe.load()(**arguments)
+    experiment = experiment_of(recipe, arguments, circumstances)
+    with _mendable(recipe):
         if circumstances["steps"] is not None:
             experiment = dataclasses.replace(experiment, epochs=None, steps=circumstances["steps"])
         training = Training(experiment, device=circumstances["device"], precision=circumstances["precision"],
                             compile=circumstances["compile"], parallel=circumstances["parallel"])  # fmt: skip
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        raise Problem(f"{recipe.name}: {error}") from error
     folder = circumstances["out"] or Path("runs") / f"{recipe.name.rpartition(':')[2]}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder, taken = distribution.agreed((folder, resumed is None and (folder / "run.json").exists()))
     if taken:
         raise Problem(f"--out {folder}: holds a run already; go on with it by --resume {folder}, or name another folder")
-    facts = resumed or {
-        "recipe": recipe.name,
-        "title": (ast.get_docstring(recipe.node) or "").partition("\n")[0],
-        "arguments": {name: _plain(value) for name, value in arguments.items()},
-        "circumstances": {name: _plain(value) for name, value in circumstances.items() if name != "out"},
-        "command": shlex.join(["thalweg", *_without_out(sys.argv[1:])]),
-        "seed": circumstances["seed"],
-        **_commit(),
-        "date": time.strftime("%Y-%m-%d"),
-        **machine.describe(),
-        "keep_memory": kept,
-        "notes": dict(experiment.notes),
-    }
+    facts = resumed or _facts(recipe, arguments, circumstances, keep_memory=kept, notes=dict(experiment.notes))
     if distribution.rank() == 0:
         for name, text in experiment.notes.items():
             print(f"{name}: {text}", flush=True)
@@ -172,6 +190,89 @@ def train(
         raise Problem(str(stopped), stopped.status) from stopped
     finally:
         distribution.stop()
+
+
+def _facts(
+    recipe: Recipe, arguments: dict[str, Any], circumstances: dict[str, Any], *, keep_memory: bool, notes: dict[str, str]
+) -> dict[str, Any]:
+    """What run.json says about how a run was started."""
+    from thalweg.training import machine
+
+    return {
+        "recipe": recipe.name,
+        "title": (ast.get_docstring(recipe.node) or "").partition("\n")[0],
+        "arguments": {name: _plain(value) for name, value in arguments.items()},
+        "circumstances": {name: _plain(value) for name, value in circumstances.items() if name != "out"},
+        "command": shlex.join(["thalweg", *_without_out(sys.argv[1:])]),
+        "seed": circumstances["seed"],
+        **_commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        **machine.describe(),
+        "keep_memory": keep_memory,
+        "notes": notes,
+    }
+
+
+def sweep(recipe: Recipe, grid: dict[str, list[Any]], circumstances: dict[str, Any]) -> None:
+    """Trains every combination of the values, ranks them by a validation metric in sweep.json and prints the table.
+
+    A run that is finished in the folder is not repeated, one that was stopped goes on.
+    """
+    from thalweg.training import machine
+
+    kept = bool(circumstances["keep_memory"]) and machine.keep_memory()
+    import warnings
+
+    from thalweg.training import Training
+    from thalweg.training.run import Stopped, run, write_json, writing
+    from thalweg.training.sweep import candidate, points, table
+
+    warnings.showwarning = _tell  # type: ignore[assignment]
+    folder = circumstances["out"] or Path("runs") / f"sweep-{recipe.name.rpartition(':')[2]}"
+    folds, metric, rows = circumstances["folds"], circumstances["metric"], []
+    todo = [(arguments, number) for arguments in points(grid) for number in range(folds or 1)]
+    for turn, (arguments, number) in enumerate(todo, 1):
+        experiment = experiment_of(recipe, arguments, circumstances)
+        with _mendable(recipe):
+            experiment = candidate(experiment, metric=metric, steps=circumstances["steps"], fold=number, folds=folds)
+            training = Training(experiment, device=circumstances["device"], precision=circumstances["precision"])
+        metric = str(experiment.monitor)
+        changed = [f"{name}={_plain(arguments[name])}" for name, values in grid.items() if len(values) > 1]
+        words = [*changed, *([f"fold={number + 1}of{folds}"] if folds else [])]
+        path = folder / (",".join(words).replace(os.sep, "_") or "run")
+        facts = _facts(recipe, arguments, circumstances, keep_memory=kept, notes=dict(experiment.notes))
+        known = _known(path, facts)
+        if not known or not {"metrics", "diverged"} & set(known):
+            print(f"{turn} of {len(todo)}: {' '.join(words)}", flush=True)
+            try:
+                run(training, path, known or facts, resume=bool(known))
+            except Stopped as stopped:
+                if not stopped.diverged:
+                    raise Problem(f"{stopped} (of a sweep: the same sweep again)", stopped.status) from stopped
+                write_json(path / "run.json", facts | {"diverged": str(stopped)})
+        rows = table(folder, metric)
+        with writing(folder):
+            write_json(folder / "sweep.json", {"recipe": recipe.name, "metric": f"valid/{metric}", "rows": rows})
+    for place, row in enumerate(rows, 1):
+        value = "diverged" if row["value"] is None else f"{row['value']:.4f}"
+        spread = "" if row["deviation"] is None else f" ± {row['deviation']:.4f}"
+        changed = [f"{name}={row['arguments'][name]}" for name, values in grid.items() if len(values) > 1]
+        print(f"{place:3}  {value}{spread}  {' '.join(changed)}")
+    print(f"ranked by valid {metric}: {folder / 'sweep.json'}")
+
+
+def _known(path: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """What an earlier sweep wrote about the same run; Problem if the folder holds another."""
+    if not (path / "run.json").exists():
+        return None
+    try:
+        known = json.loads((path / "run.json").read_text(encoding="utf8"))
+    except ValueError as error:
+        raise Problem(f"{path / 'run.json'} is damaged: {error}") from error
+    for name in ("recipe", "arguments", "circumstances"):
+        if known[name] != facts[name]:
+            raise Problem(f"{path}: its {name} were {known[name]}, now they are {facts[name]}; name another --out")
+    return known
 
 
 def _tell(message: Warning, *_: Any) -> None:

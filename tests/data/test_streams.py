@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.data.augmentation import flip, shift
-from thalweg.data.streams import Splits, Stream, TensorStream, generator, stratified, take
+from thalweg.data.streams import Curriculum, Part, Splits, Stream, TensorStream, generator, stratified, take
 
 
 def numbered(size: int, batch_size: int, **how) -> TensorStream:
@@ -148,3 +148,40 @@ def test_what_cannot_be_is_refused_by_name(call, message):
 def test_a_stream_without_fetch_says_so():
     with pytest.raises(NotImplementedError):
         Stream(3, 1, shuffle=False).batch(0)
+
+
+def test_a_part_is_the_chosen_examples_in_batches_of_its_own():
+    whole = TensorStream({"number": 10 * torch.arange(9)}, 4)
+    part = Part(whole, torch.tensor([7, 1, 4]), 2, augment=[lambda batch, _: {"number": batch["number"] + 1}])
+    assert [batch["number"].tolist() for batch in part] == [[71, 11], [41]]
+
+
+def test_a_curriculum_shows_the_easiest_share_first_and_more_as_it_goes_on():
+    torch.manual_seed(0)
+    difficulty = torch.randperm(1000)
+    stream = Curriculum(numbered(1000, 20), difficulty, length=100, start=0.1)
+    hardest = []
+    for number in range(100):
+        batch = stream.batch(number)["number"]
+        assert len(set(batch.tolist())) == 20
+        hardest.append(difficulty[batch].max().item())
+        assert hardest[-1] < 1000 * (0.01 + 0.99 * number / 100) ** 0.5
+    assert hardest[0] < 100
+    assert max(hardest) > 900
+    late = torch.cat([stream.batch(number)["number"] for number in range(100, 150)])
+    assert sorted(late.tolist()) == list(range(1000))  # then it is an ordinary stream
+    again = next(stream.batches(57))["number"]
+    assert torch.equal(again, stream.batch(57)["number"])  # of the seed and the number alone
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"difficulty": torch.ones(3), "length": 5}, "difficulty: 3 numbers for 8 examples"),
+        ({"difficulty": torch.ones(8), "length": 0}, "length=0, start=0.1: expected at least 1"),
+        ({"difficulty": torch.ones(8), "length": 5, "start": 0.0}, r"length=5, start=0\.0: expected at least 1, and a number"),
+    ],
+)
+def test_a_curriculum_that_makes_no_sense_is_refused(options, error):
+    with pytest.raises(ValueError, match=error):
+        Curriculum(numbered(8, 2), **options)

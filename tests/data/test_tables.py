@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from thalweg.data.sources import find
-from thalweg.data.tables import read_table
+from thalweg.data.tables import read_table, write_table
 
 HOUSES = """rooms,alley,price
 ,Pave,127500
@@ -68,3 +68,19 @@ def test_the_house_prices_of_ames_become_numbers_throughout(data_folder, tmp_pat
     known = [float(row["LotFrontage"]) for row in rows if row["LotFrontage"] != "NA"]
     assert_close(columns["LotFrontage"].mean().item(), sum(known) / len(known), rtol=1e-5, atol=0)
     assert columns["PoolQC="].sum() == sum(row["PoolQC"] == "NA" for row in rows)
+
+
+def test_a_table_that_is_written_is_read_again(tmp_path):
+    columns = {"id": range(3), "name, first": ["a", 'b "c"', "d"], "price": torch.tensor([0.5, 1e10, -3.0])}
+    write_table(tmp_path / "out.csv", columns)
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[:2] == ['id,"name, first",price', "0,a,0.5"]
+    again = read_table(tmp_path / "out.csv")
+    assert torch.equal(again["price"], columns["price"])
+    assert again['name, first=b "c"'].tolist() == [0, 1, 0]
+
+
+def test_columns_of_unequal_length_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match=r"columns: expected equal lengths, got \{'a': 1, 'b': 2\}"):
+        write_table(tmp_path / "out.csv", {"a": [1], "b": torch.zeros(2)})
+    assert not (tmp_path / "out.csv").exists()

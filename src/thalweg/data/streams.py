@@ -93,6 +93,47 @@ class TensorStream(Stream):
         return take(self.tensors, indices)
 
 
+class Part(Stream):
+    """Some of the examples of a stream, by their indices; seen as that stream fetches them."""
+
+    def __init__(
+        self, whole: Stream, chosen: Tensor, batch_size: int, *, shuffle: bool = False, augment: Sequence[Augment] = ()
+    ):
+        super().__init__(len(chosen), batch_size, shuffle=shuffle, augment=augment)
+        self.whole, self.chosen = whole, chosen
+
+    def fetch(self, indices: Tensor) -> Batch:
+        return self.whole.fetch(self.chosen[indices])
+
+
+class Curriculum(Stream):
+    """The easy examples of a stream first, then harder ones too: batch k is drawn from the easiest share of them.
+
+    share(k) = min(1, sqrt(start^2 + (1 - start^2) k / length)); from `length` on the stream is an ordinary one.
+    difficulty: [example], such as the loss of a small model, the noise in a recording, the length of a sentence.
+    0 < start <= 1.   Bengio et al. 2009; the share of Platanias et al. 2019, arXiv:1903.09848.
+    """
+
+    def __init__(self, whole: Stream, difficulty: Tensor, *, length: int, start: float = 0.1):
+        super().__init__(whole.size, whole.batch_size, shuffle=True, augment=whole.augment)
+        if len(difficulty) != whole.size:
+            raise ValueError(f"difficulty: {len(difficulty)} numbers for {whole.size} examples")
+        if length < 1 or not 0 < start <= 1:
+            raise ValueError(f"length={length}, start={start}: expected at least 1, and a number above 0 and up to 1")
+        self.whole, self.length, self.start = whole, length, start
+        self.easiest = difficulty.argsort(stable=True)
+
+    def indices(self, number: int) -> Tensor:
+        if number >= self.length:
+            return super().indices(number)
+        share = (self.start**2 + (1 - self.start**2) * number / self.length) ** 0.5
+        known = min(self.size, max(self.batch_size, round(share * self.size)))
+        return self.easiest[torch.randperm(known, generator=generator(self.seed, number, 2))[: self.batch_size]]
+
+    def fetch(self, indices: Tensor) -> Batch:
+        return self.whole.fetch(indices)
+
+
 @dataclass(frozen=True)
 class Splits:
     """Training, validation and test data (tensors, or streams of them), and names: of the classes, or of a table's columns."""

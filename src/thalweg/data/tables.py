@@ -1,6 +1,7 @@
 """Tables: a CSV file of numbers, words and gaps becomes columns of floats.   D2L 2.2"""
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -34,6 +35,20 @@ def read_table(path: Path, delimiter: str = ",") -> dict[str, Tensor]:
     for name, fields in zip(names, zip(*rows, strict=True), strict=True):
         columns |= _numbers(name, fields) or _indicators(name, fields)
     return columns
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[object] | Tensor]) -> None:
+    """Writes columns of equal length as a CSV file with a header: what a competition takes as a submission.
+
+    ValueError, with their lengths, for columns of unequal length.
+    """
+    lists = {name: column.tolist() if isinstance(column, Tensor) else list(column) for name, column in columns.items()}
+    if len({len(column) for column in lists.values()}) != 1:
+        raise ValueError(f"columns: expected equal lengths, got { {name: len(column) for name, column in lists.items()} }")
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(lists)
+        lines.writerows(zip(*lists.values(), strict=True))
 
 
 def _numbers(name: str, fields: tuple[str, ...]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from thalweg.training.optimisers import MakeOptimizer
-from thalweg.training.schedules import Schedule, constant
+from thalweg.training.schedules import OnPlateau, Schedule, constant
 from thalweg.training.task import Task
 from thalweg.vocabulary import Batch
 
@@ -34,6 +34,7 @@ class Experiment:
     (stochastic weight averaging; Izmailov et al. 2018, arXiv:1803.05407).
     monitor: the validation metric that decides which weights are kept; None keeps the last.
     patience: evaluations without improvement of it before the run stops early, or None.
+    plateau: such evaluations -> a lasting factor on the learning rate, see `on_plateau`, or None.
     evaluate_every: steps between evaluations; one pass over the training data where it has a length.
     notes: what the recipe found in the data and chose by it, in words, for the person.
     """
@@ -52,6 +53,7 @@ class Experiment:
     swa: float | None = None
     monitor: str | None = None
     patience: int | None = None
+    plateau: OnPlateau | None = None
     evaluate_every: int | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -74,24 +76,24 @@ class Experiment:
             if asked and type(self.task).losses is not Task.losses:
                 raise ValueError(f"{name}={getattr(self, name)} needs a task with one loss; {type(self.task).__name__} "
                                  "defines losses()")  # fmt: skip
-        if self.patience is not None and self.monitor is None:
-            raise ValueError(f"patience={self.patience}: expected monitor to name the metric it watches")
+        for name in ("patience", "plateau"):
+            if getattr(self, name) is not None and self.monitor is None:
+                raise ValueError(f"{name}={getattr(self, name)}: expected monitor to name the metric it watches")
         if self.monitor is not None and self.valid is None:
             raise ValueError(f"monitor={self.monitor!r}: expected valid, the data that it is measured on")
-        if isinstance(self.train, Sized):
-            a_pass = max(1, len(self.train) // self.accumulate)
-            if self.epochs is not None:
-                self.steps = max(1, round(self.epochs * a_pass))
-            self.evaluate_every = self.evaluate_every or a_pass
-        elif self.steps is None:
+        if self.steps is None and not isinstance(self.train, Sized):
             raise ValueError(f"epochs={self.epochs}: the training stream has no length; expected steps")
-        self.evaluate_every = self.evaluate_every or max(1, self.length // 10)
+        self.evaluate_every = self.evaluate_every or self._pass or max(1, self.length // 10)
+
+    @property
+    def _pass(self) -> int:
+        """Steps of a pass over the training data; 0 where they have no end."""
+        return max(1, len(self.train) // self.accumulate) if isinstance(self.train, Sized) else 0
 
     @property
     def length(self) -> int:
         """Steps of the run."""
-        assert self.steps is not None
-        return self.steps
+        return self.steps if self.steps is not None else max(1, round((self.epochs or 0) * self._pass))
 
     def optimizer_of(self, player: str) -> MakeOptimizer:
         """The optimiser of a player, by its name in the task ("" is the task itself)."""

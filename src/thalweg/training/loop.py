@@ -58,6 +58,7 @@ class Training:
     """The state of a run, iterated step by step; everything a checkpoint must hold is in state_dict().
 
     precision: "auto" multiplies in bf16 where the device has instructions for it, weights stay in float32.
+    lr_scale: a factor on the learning rate, on top of the schedule, for whoever loops to change on the way.
     parallel: under `torchrun`, "replicate" or "shard".
     """
 
@@ -75,7 +76,7 @@ class Training:
         if precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision={precision!r}: expected auto, fp32 or bf16")
         self.precision = ("bf16" if native_bf16(self.device) else "fp32") if precision == "auto" else precision
-        self.number = 0
+        self.number, self.lr_scale = 0, 1.0
         distribution.start(self.device)
         place_module(self.task, self.device)
         averages = experiment.ema is not None or experiment.swa is not None
@@ -159,7 +160,7 @@ class Training:
             step.gradient_norms[name] = distribution.whole(norm)
             if self.experiment.clip:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.experiment.clip, norm)
-        factor = self.experiment.schedule(self.number / self.experiment.length)
+        factor = self.lr_scale * self.experiment.schedule(self.number / self.experiment.length)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         optimizer.step()
@@ -255,6 +256,7 @@ class Training:
         stream = getattr(self.experiment.train, "state_dict", None)
         return {
             "number": self.number,
+            "lr_scale": self.lr_scale,
             "task": self.task.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "average": self.average.state_dict() if self.average else None,
@@ -263,7 +265,7 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.number = state["number"]
+        self.number, self.lr_scale = state["number"], state.get("lr_scale", 1.0)
         _load(self.task, state["task"])
         for name, held in state["optimizers"].items():
             optimizer = self._player(self.task.get_submodule(name))[1]

@@ -30,11 +30,14 @@ from thalweg.weights import CorruptFile, write_whole
 
 
 class Stopped(Exception):
-    """A run that ended before its end, in words for the person who started it; status: of the process."""
+    """A run that ended before its end, in words for the person who started it; status: of the process.
 
-    def __init__(self, words: str, status: int = 2):
+    diverged: it would end so again.
+    """
+
+    def __init__(self, words: str, status: int = 2, *, diverged: bool = False):
         super().__init__(words)
-        self.status = status
+        self.status, self.diverged = status, diverged
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -79,7 +82,8 @@ def run(
             return _run(training, folder, facts, checkpoint_every, resume, progress)
     except Diverged as error:
         raise Stopped(f"{error}{_examples(training, error.step)}. Lower the learning rate, lengthen the warm-up, set clip, or "
-                      "run in --precision fp32; if it is always these examples, look at them") from error  # fmt: skip
+                      "run in --precision fp32; if it is always these examples, look at them",
+                      diverged=True) from error  # fmt: skip
     except RuntimeError as error:
         if distribution.lost(error):
             raise Stopped(f"another process has gone and said why. Go on with --resume {folder}") from error
@@ -185,6 +189,8 @@ def _look(training: Training, folder: Path, best: dict[str, Any], recorder: Reco
         keep(training, folder)
     else:
         best["since"] += 1
+        if experiment.plateau:
+            training.lr_scale *= experiment.plateau(best["since"])
 
 
 def keep(training: Training, folder: Path) -> None:

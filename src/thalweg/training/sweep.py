@@ -1,0 +1,92 @@
+"""Choosing hyper-parameters: every combination is trained, on folds if wanted, and ranked by validation.   LEE "General Guide"
+
+The test data are not looked at. What is known lies in the folders of the runs, so a sweep that was killed goes on.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from thalweg.data.streams import Part, Stream, generator
+from thalweg.training.experiment import Experiment
+
+
+def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination of the values, the last name varying fastest.   {"a": [1, 2]} -> [{"a": 1}, {"a": 2}]"""
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def held_out(experiment: Experiment, number: int, count: int) -> Experiment:
+    """The experiment with a part of its training data as its validation data: one of `count` of equal size, at random.
+
+    Over number = 0 ... count - 1 each example is once held out; the parts are the same in every run. The experiment's own
+    validation data are not used, and its test data taken away. What the recipe measured on all of its training data,
+    such as their mean, it has measured on the part too.   ValueError where the stream does not know its examples.
+    """
+    train = experiment.train
+    if not isinstance(train, Stream):
+        raise ValueError(f"folds={count}: a {type(train).__name__} has no examples to hold out")
+    if not 2 <= count <= train.size:
+        raise ValueError(f"folds={count}: expected 2 to {train.size}, the number of training examples")
+    if not 0 <= number < count:
+        raise ValueError(f"number={number}: expected 0 to {count - 1}")
+    parts = torch.randperm(train.size, generator=generator(count)).tensor_split(count)
+    kept = torch.cat([part for other, part in enumerate(parts) if other != number]).sort().values
+    seen = Part(train, kept, train.batch_size, shuffle=train.shuffle, augment=train.augment)
+    return replace(experiment, train=seen, valid=Part(train, parts[number].sort().values, 500), test=None)
+
+
+def candidate(
+    experiment: Experiment, *, metric: str | None = None, steps: int | None = None, fold: int = 0, folds: int | None = None
+) -> Experiment:
+    """The experiment as a sweep runs it: without test data, its weights chosen by the metric, or by its own monitor.
+
+    steps: in place of its length.   fold, folds: see `held_out`; the experiment's own validation data if None.
+    ValueError where there is nothing to choose by.
+    """
+    if folds is not None:
+        experiment = held_out(experiment, fold, folds)
+    metric = metric or experiment.monitor
+    if experiment.valid is None:
+        raise ValueError("valid: there are no validation data to choose by; expected folds")
+    if metric is None:
+        raise ValueError(f"metric: the recipe monitors none; expected one of {sorted(map(str, experiment.task.metrics))}")
+    if metric not in experiment.task.metrics:
+        raise ValueError(f"metric={metric!r}: the task measures {sorted(map(str, experiment.task.metrics))}")
+    length = {"epochs": None, "steps": steps} if steps is not None else {}
+    return replace(experiment, test=None, monitor=metric, **length)  # type: ignore[arg-type]
+
+
+def table(folder: Path, metric: str) -> list[dict[str, Any]]:
+    """The finished combinations of a sweep, best first: arguments, the validation metric, its deviation over folds.
+
+    The value of a combination is the mean over its folds. Those that diverged come last, with no value.
+    """
+    combinations: dict[str, dict[str, Any]] = {}
+    higher = True
+    for path in sorted(folder.glob("*/run.json")):
+        facts = json.loads(path.read_text(encoding="utf8"))
+        if not {"metrics", "diverged"} & set(facts):
+            continue
+        arguments, folds = facts["arguments"], facts["circumstances"]["folds"]
+        row = combinations.setdefault(
+            json.dumps([arguments, folds]), {"arguments": arguments, "folds": folds, "scores": [], "runs": []}
+        )
+        measured = facts.get("metrics", {}).get(f"valid/{metric}")
+        if measured:
+            higher = measured["higher_is_better"]
+        row["scores"].append(measured["value"] if measured else None)
+        row["runs"].append(path.parent.name)
+    rows = []
+    for row in combinations.values():
+        if len(scores := row["scores"]) == (row["folds"] or 1):
+            whole = None not in scores
+            spread = stdev(scores) if whole and len(scores) > 1 else None
+            rows.append({**row, "value": mean(scores) if whole else None, "deviation": spread})
+    return sorted(rows, key=lambda row: (row["value"] is None, -(row["value"] or 0) if higher else row["value"] or 0))
