@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0, dilation: int = 1) -> Tensor:
-    """y[b, o, i, ...] = bias[o] + sum over c, k, ... of weight[o, c, k, ...] x[b, g + c, i s + k d - p, ...], g the group's first"""
+    """y[b, o, i, ...] = bias[o] + sum over c, k, ... of weight[o, c, k, ...] x[b, first + c, i s + k d - p, ...]"""
     batch, channels, *extent = x.shape
     out, per_group, *kernel = weight.shape
     size = [(n + 2 * padding - dilation * (k - 1) - 1) // stride + 1 for n, k in zip(extent, kernel, strict=True)]

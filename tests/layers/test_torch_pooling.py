@@ -1,7 +1,7 @@
 """The poolings and the interpolation that torch has, written out with loops.   LBDL 4.4, D2L 6.5"""
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -101,7 +101,7 @@ def test_fractional_pooling_takes_windows_at_steps_of_one_and_two_that_are_drawn
     naive = torch.stack([torch.stack([x[0, 0, i : i + 2, j : j + 2].max() for j in columns]) for i in rows])
     layer = nn.FractionalMaxPool2d(2, output_size=5, _random_samples=draw)
     equal_with_gradients(layer(x), naive[None, None], [x])
-    assert {b - a for a, b in zip(rows[:-1], rows[1:], strict=True)} <= {1, 2}
+    assert {b - a for a, b in pairwise(rows)} <= {1, 2}
 
 
 def test_unpooling_puts_each_maximum_back_where_it_was_and_zeros_elsewhere():
