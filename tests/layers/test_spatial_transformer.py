@@ -68,7 +68,8 @@ def test_half_precision_does_not_blur_the_places():
 
 
 def test_several_transformers_learn_end_to_end():
-    network = nn.Sequential(transformer(), nn.Conv2d(2, 2, 3, padding=1), transformer(), nn.Flatten(), nn.Linear(72, 3)).double()
+    between, head = nn.Conv2d(2, 2, 3, padding=1), nn.Linear(72, 3)
+    network = nn.Sequential(transformer(), between, transformer(), nn.Flatten(), head).double()
     network(numbers(4, 2, 6, 6)).square().sum().backward()
     for place in (0, 2):
         assert all(parameter.grad.abs().sum() > 0 for parameter in network[place].head.parameters())

@@ -106,7 +106,7 @@ def scatter(size: int, degrees: float = 0.0, smallest: float = 1.0, largest: flo
 
     def change(batch: Batch, generator: Generator) -> Batch:
         image = batch["image"]
-        count, channels, height, width = image.shape
+        count, _, height, width = image.shape
         if clutter and min(size, height, width) < PIECE:
             raise ValueError(f"size={size}, image: {height}x{width}, expected at least {PIECE} pixels a side")
         angle = _uniform((count,), -math.radians(degrees), math.radians(degrees), generator).to(_pixels(image[:0]).dtype)

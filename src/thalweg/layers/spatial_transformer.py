@@ -1,4 +1,4 @@
-"""The spatial transformer: a network looks where an image should be looked at, and how it should be turned.   LEE "Spatial Transformer\""""
+"""The spatial transformer: a network decides where to look at its input, and how to turn it.   LEE: Spatial Transformer"""
 
 from collections import OrderedDict
 from collections.abc import Sequence

@@ -126,9 +126,9 @@ def vit_fashion_mnist(*, epochs: int = 6, batch_size: int = 128, lr: float = 4e-
                       schedule=warmup(0.1, cosine()), clip=1.0, ema=0.999, monitor="accuracy")  # fmt: skip
 
 
-def spatial_transformer_mnist(*, epochs: int = 10, batch_size: int = 256, lr: float = 2e-3, transformer: bool = True,
+def spatial_transformer_mnist(*, epochs: int = 8, batch_size: int = 256, lr: float = 2e-3, transformer: bool = True,
                               cluttered: bool = False) -> Experiment:  # fmt: skip
-    """LeNet reads digits that lie turned, small or large somewhere in the image, straightened first.   LEE "Spatial Transformer"
+    """LeNet reads digits that lie turned, small or large, somewhere in the image, straightened.   LEE: Spatial Transformer
 
     transformer: whether LeNet sees what a spatial transformer has cut out, or the image itself.
     cluttered: pieces of other digits lie around, in images of 60 pixels and not 42.
@@ -137,11 +137,9 @@ def spatial_transformer_mnist(*, epochs: int = 10, batch_size: int = 256, lr: fl
     size = 60 if cluttered else 42
     lie = scatter(size, degrees=45, smallest=0.7, largest=1.2, clutter=8 if cluttered else 0)
     image = lie({"image": splits.train["image"][:5000]}, generator(0))["image"]
-    if transformer:
-        model = adapt(build(lenet), look_first, in_channels=1, image_size=size, size=[28, 28])
-    else:
-        model = build(lenet, image_size=size)
-    model = adapt(model, standardize, **moments(image), size=[size, size])
+    plain = build(lenet, image_size=28 if transformer else size)
+    looking = adapt(plain, look_first, in_channels=1, image_size=size, size=[28, 28]) if transformer else plain
+    model = adapt(looking, standardize, **moments(image), size=[size, size])
     task = build(Straightening if transformer else Classification, model=model, classes=splits.classes)
     train = TensorStream(splits.train, batch_size, shuffle=True, augment=[lie])
     valid, test = (TensorStream(part, 500, augment=[lie]) for part in (splits.valid, splits.test))
