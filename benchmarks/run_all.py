@@ -13,7 +13,7 @@ from compare import OtherWork
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "benchmarks.json"
-SCRIPTS = ("loop", "lenet_epoch", "models", "dqn")
+SCRIPTS = ("loop", "lenet_epoch", "models", "layers", "dqn")
 
 
 def main(words: list[str]) -> None:

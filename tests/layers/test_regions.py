@@ -93,7 +93,7 @@ def test_pooled_regions_are_those_of_the_book():
     assert torch.equal(roi_pool(x, box, (2, 2), 0.1)[0, :, 0], expected)  # D2L 13.8.2
 
 
-def test_equal_values_share_the_gradient_of_their_maximum():
+def test_equal_values_have_together_the_gradient_of_one_maximum():
     x = torch.zeros(1, 1, 4, 4, requires_grad=True)
     (found,) = grad(roi_pool(x, torch.tensor([[[0.0, 0.0, 3.0, 3.0]]]), (1, 1)).sum(), x)
     assert found.sum() == 1

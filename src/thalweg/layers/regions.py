@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d, max_pool2d, pad
+from torch.nn.functional import adaptive_max_pool2d, pad
 
 
 def spatial_pyramid_pool(
@@ -68,48 +68,29 @@ def roi_pool(
     """The map within each box as a grid of maxima; the corners of a box are rounded to whole pixels, which belong to it.
 
     Row i of P of a box of h rows is from floor(i h / P) to ceil((i + 1) h / P), cut at the border of x, 0 where none is left.
-    The maximum of any window is that of four windows, overlapping and of powers of two, that are computed once for all boxes.
     boxes, spatial_scale: as in roi_align, but without a gradient.   ValueError for a size below 1.
     Girshick 2015, arXiv:1504.08083.
     Elsewhere: torchvision divides in float32, and may so take in a row or column more.
     """
     _check(output_size)
     scaled = boxes.detach() * spatial_scale
-    corners = (scaled.abs() + 0.5).floor().copysign(scaled).long()  # halves away from zero
-    top, bottom = _bins(corners[..., 1], corners[..., 3], output_size[0], x.shape[2])
-    left, right = _bins(corners[..., 0], corners[..., 2], output_size[1], x.shape[3])
-    tall, wide = (_power(bottom - top), _power(right - left))  # [batch box bin]
-    levels, row = [], x
-    for i in range(int(tall.amax()) + 1 if tall.numel() else 1):
-        if i:
-            row = max_pool2d(row, (2, 1), stride=1, dilation=(1 << (i - 1), 1))
-        level = row
-        for j in range(int(wide.amax()) + 1 if wide.numel() else 1):
-            if j:
-                level = max_pool2d(level, (1, 2), stride=1, dilation=(1, 1 << (j - 1)))
-            levels.append(pad(level, (0, x.shape[3] - level.shape[3], 0, x.shape[2] - level.shape[2])))
-    table = torch.stack(levels).unflatten(0, (-1, j + 1)).movedim(3, -1)  # [tall wide batch row column channel]
-    image = torch.arange(len(x), device=x.device)[:, None, None, None]
-    corners_of = [
-        table[tall[..., None], wide[..., None, :], image, y[..., None], z[..., None, :]]
-        for y in (top.clamp(max=x.shape[2] - 1), bottom - (1 << tall))
-        for z in (left.clamp(max=x.shape[3] - 1), right - (1 << wide))
-    ]
-    empty = (bottom <= top)[..., None] | (right <= left)[..., None, :]
-    return torch.stack(corners_of).amax(0).masked_fill(empty[..., None], 0).movedim(-1, 2)
+    corners = (scaled.abs() + 0.5).floor().copysign(scaled).long().tolist()  # halves away from zero
+    maps = [
+        adaptive_max_pool2d(_cut(image, *box), output_size) for image, of in zip(x, corners, strict=True) for box in of
+    ]  # a box at a time: on a CPU faster, to hundreds of boxes, than tables of maxima that serve all at once
+    if not maps:
+        return x.new_zeros(*boxes.shape[:2], x.shape[1], *output_size)
+    pooled = torch.stack(maps).unflatten(0, boxes.shape[:2])
+    return pooled.masked_fill(pooled.isneginf(), 0)
 
 
-def _bins(first: Tensor, last: Tensor, bins: int, extent: int) -> tuple[Tensor, Tensor]:
-    """Where each bin of the pixels first ... last starts and ends (exclusively) within the map.   [...] -> [... bin]"""
-    size = (last - first + 1).clamp(min=1)[..., None]
-    bin = torch.arange(bins, device=first.device)
-    start, end = bin * size // bins, -(-(bin + 1) * size // bins)
-    return (start + first[..., None]).clamp(0, extent), (end + first[..., None]).clamp(0, extent)
-
-
-def _power(length: Tensor) -> Tensor:
-    """The exponent of the largest power of two that is not longer."""
-    return length.clamp(min=1).double().log2().floor().long()
+def _cut(image: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
+    """The pixels of a box, -inf where there are none: what lies outside wins no maximum.   [channel height width]"""
+    tall, wide = max(bottom - top, 0) + 1, max(right - left, 0) + 1
+    inside = image[:, max(top, 0) : max(top + tall, 0), max(left, 0) : max(left + wide, 0)]
+    above, before = min(max(-top, 0), tall), min(max(-left, 0), wide)
+    missing = (before, wide - before - inside.shape[2], above, tall - above - inside.shape[1])
+    return pad(inside, missing, value=-torch.inf) if any(missing) else inside
 
 
 def _check(output_size: tuple[int, int]) -> None:
