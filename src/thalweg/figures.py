@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -209,3 +210,33 @@ def filters(weight: Tensor) -> "Figure":
         weight = weight[:, :1]
     low, high = weight.amin((1, 2, 3), keepdim=True), weight.amax((1, 2, 3), keepdim=True)
     return image_grid((weight - low) / (high - low).clamp(min=1e-8), columns=16)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh, "ReLU": torch.relu, "leaky ReLU": functional.leaky_relu, "GELU": functional.gelu,
+    "sigmoid": torch.sigmoid, "hard sigmoid": functional.hardsigmoid, "ELU": functional.elu, "SELU": functional.selu,
+    "softplus": functional.softplus, "SiLU (Swish)": functional.silu, "Mish": functional.mish,
+    "hard Swish": functional.hardswish,
+}  # fmt: skip
+
+
+def activations() -> "Figure":
+    """The activation functions of torch (lines) and their slopes (dashes), the first row as in LBDL Fig. 4.5."""
+    figure, axes = new_figure(9, 6.4, 3, 4)
+    x = torch.linspace(-4, 4, 321, requires_grad=True)
+    for axis, (name, function) in zip(axes.flat, ACTIVATIONS.items(), strict=True):
+        y = function(x)
+        (slope,) = torch.autograd.grad(y.sum(), x)
+        axis.axhline(0, color="0.8", linewidth=0.8)
+        axis.axvline(0, color="0.8", linewidth=0.8)
+        axis.plot(x.detach(), y.detach(), linewidth=1.6)
+        axis.plot(x.detach(), slope, linewidth=1, linestyle="--", color="firebrick")
+        axis.set_ylim(-2, 4)
+        axis.set_title(name, fontsize=9)
+    return figure
+
+
+def feature_maps(x: Tensor) -> "Figure":
+    """The channels of an activation, each from its least (black) to its largest value (white).   x: [channel height width]"""
+    low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
+    return image_grid(((x - low) / (high - low).clamp(min=1e-8))[:, None], [str(channel) for channel in range(len(x))])

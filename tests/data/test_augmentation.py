@@ -1,12 +1,13 @@
 """Augmentation against its definition, pixel by pixel in loops, with the same random numbers drawn in the same order."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
 from torch import Tensor
 
-from thalweg.data.augmentation import colour, cutmix, erase, flip, mixup, resized_crop, rotate, shift
+from thalweg.data.augmentation import colour, cutmix, erase, flip, mixup, resized_crop, rotate, scatter, shift
 from thalweg.data.streams import generator
 
 HEIGHT, WIDTH = 5, 7  # not square: rows and columns must not be mistaken for each other
@@ -251,3 +252,70 @@ def test_uint8_is_the_rounded_float(name):
 def test_what_cannot_be_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_scatter_turns_scales_and_moves_each_pixel_as_defined():
+    images, size = batch(), 12
+    made = scatter(size, degrees=40, smallest=0.6, largest=1.5)(images, generator(5))["image"]
+    random = generator(5)
+    angle = rand(random, (6,), -math.radians(40), math.radians(40))
+    scale, right, down = rand(random, (6,), 0.6, 1.5), rand(random, (6,), -1, 1), rand(random, (6,), -1, 1)
+    naive = torch.zeros_like(made)
+    for b in range(6):
+        a, s = float(angle[b].double()), float(scale[b])
+        to_right = float(right[b]) * max(0, size - s * WIDTH) / 2  # pixels from the centre of the square
+        to_down = float(down[b]) * max(0, size - s * HEIGHT) / 2
+        for i, j in product(range(size), repeat=2):
+            y, x = i - (size - 1) / 2 - to_down, j - (size - 1) / 2 - to_right
+            across, along = (math.cos(a) * x - math.sin(a) * y) / s, (math.sin(a) * x + math.cos(a) * y) / s
+            for c in range(3):
+                place = along + (HEIGHT - 1) / 2, across + (WIDTH - 1) / 2
+                naive[b, c, i, j] = bilinear(images["image"][b, c], *place, border=False)
+    torch.testing.assert_close(made, naive, rtol=0, atol=1e-5)  # the random numbers are drawn in single precision
+
+
+def test_scatter_puts_images_whole_and_as_bright_as_they_were_on_a_larger_square():
+    image = torch.randint(1, 256, (64, 1, 7, 7), dtype=torch.uint8)
+    placed = scatter(20)({"image": image, "label": torch.arange(64)}, generator(1))
+    assert placed["image"].shape == (64, 1, 20, 20)
+    assert placed["image"].dtype == torch.uint8
+    total, before = placed["image"].double().sum((1, 2, 3)), image.double().sum((1, 2, 3))
+    assert ((total - before).abs() / before).max() < 0.05
+    mass = placed["image"].double().sum(1)
+    row = (mass.sum(2) * torch.arange(20)).sum(1) / mass.sum((1, 2))
+    assert row.min() < 5  # centres are from 3 to 16
+    assert row.max() > 14
+
+
+def test_scatter_turns_and_scales_as_it_says():
+    image = torch.zeros(200, 1, 9, 9)
+    image[:, :, 4] = 1  # a bar
+    placed = scatter(30, degrees=45, smallest=0.5, largest=2.0)({"image": image}, generator(2))["image"][:, 0].double()
+    y, x = torch.meshgrid(torch.arange(30.0).double(), torch.arange(30.0).double(), indexing="ij")
+    mass = placed.sum((1, 2))
+    dx = x - ((placed * x).sum((1, 2)) / mass)[:, None, None]
+    dy = y - ((placed * y).sum((1, 2)) / mass)[:, None, None]
+    xx, yy, xy = ((placed * a * b).sum((1, 2)) / mass for a, b in ((dx, dx), (dy, dy), (dx, dy)))
+    angle = torch.atan2(2 * xy, xx - yy).rad2deg() / 2
+    assert 40 < angle.max() < 50
+    assert -50 < angle.min() < -40
+    length = (12 * torch.maximum(xx, yy)).sqrt()  # of a bar along the longer axis
+    assert length.min() < 5.5
+    assert length.max() > 15
+
+
+def test_clutter_is_pieces_of_the_images_and_hides_nothing():
+    image = torch.full((8, 2, 10, 10), 100, dtype=torch.uint8)
+    clean = scatter(40)({"image": image}, generator(3))["image"]
+    dirty = scatter(40, clutter=5)({"image": image}, generator(3))["image"]
+    assert (dirty >= clean).all()
+    added = ((dirty == 100) & (clean == 0)).flatten(2).sum(2)
+    assert (added > 36).all()
+    assert (added <= 5 * 36 + 40).all()  # five pieces, and the soft border of the image itself
+
+
+def test_scatter_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="smallest=2"):
+        scatter(20, smallest=2, largest=1)
+    with pytest.raises(ValueError, match="size=5, image: 10x10, expected at least 6"):
+        scatter(5, clutter=1)({"image": torch.zeros(1, 1, 10, 10)}, generator(0))

@@ -37,10 +37,10 @@ def _as(pixels: Tensor, image: Tensor) -> Tensor:
     return pixels if image.is_floating_point() else pixels.round_().to(image.dtype)
 
 
-def _sample(image: Tensor, affine: Tensor, outside: str) -> Tensor:
-    """The image at affine [batch 2 3] of every place, bilinearly; places are -1 to 1 in width and in height."""
+def _sample(image: Tensor, affine: Tensor, outside: str, size: tuple[int, int] | None = None) -> Tensor:
+    """The image at affine [batch 2 3] of every place, bilinearly; places are -1 to 1 in width and in height (of `size`)."""
     pixels = _pixels(image)
-    grid = affine_grid(affine, list(image.shape), align_corners=False)
+    grid = affine_grid(affine, [*image.shape[:2], *(size or image.shape[2:])], align_corners=False)
     return _as(grid_sample(pixels, grid, padding_mode=outside, align_corners=False), image)
 
 
@@ -92,6 +92,57 @@ def rotate(degrees: float, zoom: float = 0.0) -> Augment:
         return _with(batch, _sample(image, torch.stack([x, y], 1), "zeros"))
 
     return change
+
+
+def scatter(size: int, degrees: float = 0.0, smallest: float = 1.0, largest: float = 1.0, clutter: int = 0) -> Augment:
+    """Puts each image, turned and scaled, anywhere on an empty square of `size` pixels, bilinearly.
+
+    The angle is up to `degrees` either way, the factor from `smallest` to `largest`; the square of the scaled image, not
+    turned, stays inside. clutter: so many 6x6 pieces of other images of the batch lie about; the brighter pixel is on top.
+    Jaderberg et al. 2015, arXiv:1506.02025.
+    """
+    _check("largest", largest, 1e-3, math.inf)
+    _check("smallest", smallest, 1e-3, largest)
+
+    def change(batch: Batch, generator: Generator) -> Batch:
+        image = batch["image"]
+        count, _, height, width = image.shape
+        if clutter and min(size, height, width) < PIECE:
+            raise ValueError(f"size={size}, image: {height}x{width}, expected at least {PIECE} pixels a side")
+        angle = _uniform((count,), -math.radians(degrees), math.radians(degrees), generator).to(_pixels(image[:0]).dtype)
+        scale = _uniform((count,), smallest, largest, generator)
+        right, down = (
+            _uniform((count,), -1, 1, generator) * (1 - scale * side / size).clamp(min=0) for side in (width, height)
+        )
+        cos, sin = angle.cos() / scale, angle.sin() / scale
+        x = torch.stack([cos, -sin, sin * down - cos * right], -1) * (size / width)
+        y = torch.stack([sin, cos, -sin * right - cos * down], -1) * (size / height)
+        placed = _sample(image, torch.stack([x, y], 1), "zeros", (size, size))
+        if clutter:
+            placed = torch.maximum(placed, _clutter(image, size, clutter, generator))
+        return _with(batch, placed)
+
+    return change
+
+
+PIECE = 6  # pixels a side of a piece of clutter
+
+
+def _clutter(image: Tensor, size: int, pieces: int, generator: Generator) -> Tensor:
+    """Pieces of any of the images at random places of empty squares, one an image."""
+    count, channels, height, width = image.shape
+    windows = image.unfold(2, PIECE, 1).unfold(3, PIECE, 1)  # a view: [batch channel row column PIECE PIECE]
+
+    def draw(most: int) -> Tensor:
+        return torch.randint(most, (count, pieces), generator=generator)
+
+    torn = windows[draw(count), :, draw(height - PIECE + 1), draw(width - PIECE + 1)]  # [batch piece channel PIECE PIECE]
+    inside = torch.arange(PIECE)
+    row, column = (draw(size - PIECE + 1)[..., None] + inside for _ in range(2))
+    place = (row[..., None] * size + column[..., None, :])[:, :, None].expand_as(torn)  # in the flat square
+    flat = image.new_zeros(count, channels, size * size)
+    place, torn = (x.movedim(2, 1).flatten(2) for x in (place, torn))
+    return flat.scatter_reduce(2, place, torn, "amax").unflatten(2, (size, size))
 
 
 def resized_crop(smallest: float = 0.35, ratio: float = 4 / 3) -> Augment:

@@ -3,15 +3,17 @@
 from typing import Literal
 
 from thalweg.build import adapt, build
-from thalweg.data.augmentation import cutmix, erase, flip, rotate, shift
+from thalweg.data.augmentation import cutmix, erase, flip, rotate, scatter, shift
 from thalweg.data.sources import cifar10, digits, fashion_mnist, mnist
+from thalweg.data.streams import TensorStream, generator
+from thalweg.layers.spatial_transformer import look_first
 from thalweg.layers.standardize import moments, standardize
 from thalweg.models.classical.linear import softmax_regression
 from thalweg.models.classical.mlp import mlp
 from thalweg.models.vision.lenet import lenet, lenet5
 from thalweg.models.vision.resnet import ResNet, resnet9
 from thalweg.models.vision.vit import ViT
-from thalweg.tasks.classification import Classification
+from thalweg.tasks.classification import Classification, Straightening
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw, muon, sgd
 from thalweg.training.schedules import cosine, linear, warmup
@@ -122,3 +124,24 @@ def vit_fashion_mnist(*, epochs: int = 6, batch_size: int = 128, lr: float = 4e-
     return Experiment(task=_classifier(model, splits, label_smoothing=0.1), train=data.train, valid=data.valid, test=data.test,
                       epochs=epochs, optimizer=muon(lr, weight_decay=0.05, other=adamw(lr / 4, weight_decay=0.05)),
                       schedule=warmup(0.1, cosine()), clip=1.0, ema=0.999, monitor="accuracy")  # fmt: skip
+
+
+def spatial_transformer_mnist(*, epochs: int = 8, batch_size: int = 256, lr: float = 2e-3, transformer: bool = True,
+                              cluttered: bool = False) -> Experiment:  # fmt: skip
+    """LeNet reads digits that lie turned, small or large, somewhere in the image, straightened.   LEE: Spatial Transformer
+
+    transformer: whether LeNet sees what a spatial transformer has cut out, or the image itself.
+    cluttered: pieces of other digits lie around, in images of 60 pixels and not 42.
+    """
+    splits = mnist()
+    size = 60 if cluttered else 42
+    lie = scatter(size, degrees=45, smallest=0.7, largest=1.2, clutter=8 if cluttered else 0)
+    image = lie({"image": splits.train["image"][:5000]}, generator(0))["image"]
+    plain = build(lenet, image_size=28 if transformer else size)
+    looking = adapt(plain, look_first, in_channels=1, image_size=size, size=[28, 28]) if transformer else plain
+    model = adapt(looking, standardize, **moments(image), size=[size, size])
+    task = build(Straightening if transformer else Classification, model=model, classes=splits.classes)
+    train = TensorStream(splits.train, batch_size, shuffle=True, augment=[lie])
+    valid, test = (TensorStream(part, 500, augment=[lie]) for part in (splits.valid, splits.test))
+    return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=adamw(lr, weight_decay=0.05),
+                      schedule=warmup(0.1, cosine()), clip=1.0, ema=0.998, monitor="accuracy")  # fmt: skip

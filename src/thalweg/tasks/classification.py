@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, interpolate
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
@@ -73,3 +73,20 @@ class Classification(Task):
             "confusion": figures.confusion(self.metrics["confusion"].compute(), self.classes),
             "most wrong": figures.image_grid(worst["image"], titles, colours=colours),
         }
+
+
+class Straightening(Classification):
+    """Classification by a model that looks first through a spatial transformer; draws what that made of the images.
+
+    model: Standardized around a Sequential with a part named `transformer`.
+    """
+
+    def figures(self, batch: Batch) -> dict[str, Figure]:
+        outer: Any = self.model
+        image = batch["image"][:16]
+        with torch.no_grad():
+            seen = outer.model.transformer(outer.standardize(image)) * outer.deviation + outer.mean
+        original = interpolate(image.float() / (255 if image.dtype == torch.uint8 else 1), seen.shape[-2:], mode="bilinear")
+        pairs = torch.stack([original, seen], 1).flatten(0, 1)
+        titles = [side for label in batch["label"][:16].tolist() for side in (self.classes[label], "as seen")]
+        return {**super().figures(batch), "straightened": figures.image_grid(pairs, titles)}

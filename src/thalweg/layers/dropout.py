@@ -1,0 +1,36 @@
+"""Dropout of what hangs together: a whole branch, or the same units at every time. torch's own forms are in torch.nn."""
+
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+
+class StochasticDepth(nn.Dropout):
+    """Drops the branch of a residual block for whole examples, so that each trains a network of another depth.
+
+    y = x m / (1 - p), m ~ Bernoulli(1 - p) one an example; y = x at test time. Use: x + drop(branch(x)).
+    x: [batch ...].   ValueError if p is not in [0, 1].   Huang et al. 2016, arXiv:1603.09382.
+    Elsewhere: timm and torchvision call it DropPath and StochasticDepth; the paper scales at test time instead.
+    """
+
+    def __init__(self, p: float = 0.1):
+        super().__init__(p)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return input
+        return input * dropout(input.new_ones(len(input), *[1] * (input.ndim - 1)), self.p)
+
+
+class LockedDropout(nn.Dropout):
+    """Variational dropout: drops the same units at all times of a sequence, which a recurrent network cannot average out.
+
+    y_t = x_t m / (1 - p), m ~ Bernoulli(1 - p) one an example and unit, the same for all t; y = x at test time.
+    x: [batch time dim].   ValueError if p is not in [0, 1], or x has no time.   Gal, Ghahramani 2015, arXiv:1512.05287.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != 3:
+            raise ValueError(f"input: {tuple(input.shape)}, expected [batch time dim]")
+        if not self.training or self.p == 0:
+            return input
+        return input * dropout(input.new_ones(len(input), 1, input.shape[2]), self.p)

@@ -1,0 +1,98 @@
+"""Parts of a map, of whatever size, as maps of one size: what a detector looks at.   D2L 13.8"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d, pad
+
+
+def spatial_pyramid_pool(
+    x: Float[Tensor, "batch channel height width"], levels: Sequence[int] = (4, 2, 1)
+) -> Float[Tensor, "batch feature"]:
+    """The largest value of every bin of some grids over the image: a vector as long for images of every size.
+
+    levels: bins a side of each grid; channel * sum(level^2) features.   He et al. 2014, arXiv:1406.4729.
+    """
+    return torch.cat([adaptive_max_pool2d(x, level).flatten(1) for level in levels], 1)
+
+
+def roi_align(
+    x: Float[Tensor, "batch channel height width"],
+    boxes: Float[Tensor, "batch box 4"],
+    output_size: tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = 0,
+) -> Float[Tensor, "batch box channel row column"]:
+    """The map within each box, bilinearly, as a grid of means: no coordinate is rounded, so boxes have gradients too.
+
+    Each bin is the mean of r x r places in it; between pixel centres x is bilinear, up to a pixel outside as at the border,
+    and 0 further out. Both steps are linear in rows and in columns: y = R x C', with a matrix a box and side.
+    boxes: x1 y1 x2 y2 in pixels of the image.   spatial_scale: extent of x over that of the image.
+    sampling_ratio: r, or 0 for the extent of a bin in pixels of x, rounded up; each box has its own.
+    ValueError for a size or ratio below these.   He et al. 2017, arXiv:1703.06870.
+    Elsewhere: this is torchvision's roi_align with aligned=True, which gives 0 for a box without extent (here: the value at
+    that point), and whose boxes are a list, or have the number of their image in front.
+    """
+    _check(output_size)
+    if sampling_ratio < 0:
+        raise ValueError(f"sampling_ratio={sampling_ratio}: expected a number of places a side, or 0 for as many as pixels")
+    exact = torch.promote_types(x.dtype, torch.float32)
+    corners = boxes.to(exact) * spatial_scale - 0.5  # pixel centres are whole numbers
+    rows = _bilinear_means(corners[..., 1], corners[..., 3], output_size[0], x.shape[2], sampling_ratio)
+    columns = _bilinear_means(corners[..., 0], corners[..., 2], output_size[1], x.shape[3], sampling_ratio)
+    by_row = torch.einsum("bnph,bchw->bnpcw", rows.to(x.dtype), x)
+    return torch.einsum("bnpcw,bnqw->bncpq", by_row, columns.to(x.dtype))
+
+
+def _bilinear_means(start: Tensor, end: Tensor, bins: int, extent: int, ratio: int) -> Tensor:
+    """What each of `extent` pixels counts in each of the bins between start and end.   [...] -> [... bin extent]"""
+    size = (end - start)[..., None] / bins
+    count = torch.full_like(size, ratio) if ratio else size.detach().ceil().clamp(min=1)
+    sample = torch.arange(int(count.amax()) if count.numel() else 1, device=start.device)
+    offset = (torch.arange(bins, device=start.device)[:, None] + (sample + 0.5) / count[..., None]) * size[..., None]
+    place = start[..., None, None] + offset  # [... bin sample]
+    seen = (place >= -1) & (place <= extent) & (sample < count[..., None])
+    pixel = torch.arange(extent, device=start.device)
+    tent = (1 - (place.clamp(0, extent - 1)[..., None] - pixel).abs()).clamp(min=0)
+    return (tent * seen[..., None]).sum(-2) / count[..., None]
+
+
+def roi_pool(
+    x: Float[Tensor, "batch channel height width"],
+    boxes: Float[Tensor, "batch box 4"],
+    output_size: tuple[int, int],
+    spatial_scale: float = 1.0,
+) -> Float[Tensor, "batch box channel row column"]:
+    """The map within each box as a grid of maxima; the corners of a box are rounded to whole pixels, which belong to it.
+
+    Row i of P of a box of h rows is from floor(i h / P) to ceil((i + 1) h / P), cut at the border of x, 0 where none is left.
+    boxes, spatial_scale: as in roi_align, but without a gradient.   ValueError for a size below 1.
+    Girshick 2015, arXiv:1504.08083.
+    Elsewhere: torchvision divides in float32, and may so take in a row or column more.
+    """
+    _check(output_size)
+    scaled = boxes.detach() * spatial_scale
+    corners = (scaled.abs() + 0.5).floor().copysign(scaled).long().tolist()  # halves away from zero
+    maps = [
+        adaptive_max_pool2d(_cut(image, *box), output_size) for image, of in zip(x, corners, strict=True) for box in of
+    ]  # a box at a time: on a CPU faster, to hundreds of boxes, than tables of maxima that serve all at once
+    if not maps:
+        return x.new_zeros(*boxes.shape[:2], x.shape[1], *output_size)
+    pooled = torch.stack(maps).unflatten(0, boxes.shape[:2])
+    return pooled.masked_fill(pooled.isneginf(), 0)
+
+
+def _cut(image: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
+    """The pixels of a box, -inf where there are none: what lies outside wins no maximum.   [channel height width]"""
+    tall, wide = max(bottom - top, 0) + 1, max(right - left, 0) + 1
+    inside = image[:, max(top, 0) : max(top + tall, 0), max(left, 0) : max(left + wide, 0)]
+    above, before = min(max(-top, 0), tall), min(max(-left, 0), wide)
+    missing = (before, wide - before - inside.shape[2], above, tall - above - inside.shape[1])
+    return pad(inside, missing, value=-torch.inf) if any(missing) else inside
+
+
+def _check(output_size: tuple[int, int]) -> None:
+    if len(output_size) != 2 or min(output_size) < 1:
+        raise ValueError(f"output_size={output_size}: expected numbers of rows and of columns")
