@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.data.augmentation import flip, shift
-from thalweg.data.streams import Curriculum, Part, Splits, Stream, TensorStream, generator, stratified, take
+from thalweg.data.streams import Curriculum, GrowingBatches, Part, Splits, Stream, TensorStream, generator, stratified, take
 
 
 def numbered(size: int, batch_size: int, **how) -> TensorStream:
@@ -185,3 +185,27 @@ def test_a_curriculum_shows_the_easiest_share_first_and_more_as_it_goes_on():
 def test_a_curriculum_that_makes_no_sense_is_refused(options, error):
     with pytest.raises(ValueError, match=error):
         Curriculum(numbered(8, 2), **options)
+
+
+def test_batches_grow_and_a_pass_still_holds_each_example_once():
+    torch.manual_seed(0)
+    stream = GrowingBatches(numbered(100, 10), first=2, length=20)
+    batches = [stream.batch(number)["number"] for number in range(40)]
+    assert [len(batch) for batch in batches] == [round(2 + 8 * k / 20) for k in range(20)] + [10] * 20
+    together = torch.cat(batches).tolist()
+    assert sorted(together[:100]) == sorted(together[100:200]) == list(range(100))
+    assert together[:100] != together[100:200]
+    assert torch.equal(next(stream.batches(23))["number"], batches[23])  # of the seed and the number alone
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"first": 0, "length": 5}, "first=0: expected 1 to 4, the stream's batch_size"),
+        ({"first": 5, "length": 5}, "first=5: expected 1 to 4"),
+        ({"first": 1, "length": 0}, "length=0: expected at least 1"),
+    ],
+)
+def test_batches_that_cannot_grow_so_are_refused(options, error):
+    with pytest.raises(ValueError, match=error):
+        GrowingBatches(numbered(8, 4), **options)

@@ -132,3 +132,39 @@ def test_a_small_model_learns_more_of_a_text_than_pairs_of_characters_tell(famil
     for _ in training:
         pass
     assert dict(evaluate(training, experiment.valid))["loss"] < most * bigram_entropy(tokens)
+
+
+class Successor(torch.nn.Module):
+    """Says of every token, with certainty, that the next one is its number plus one."""
+
+    def forward(self, tokens):
+        return 1000.0 * torch.nn.functional.one_hot((tokens + 1) % 8, 8).float()
+
+
+@pytest.mark.parametrize(("own", "steps", "share"), [(1.0, 1, 1.0), (0.5, 1, 0.5), (1.0, 4, 0.25), (0.0, 1, 0.0)])
+def test_a_share_of_what_is_read_are_the_model_s_own_guesses(own, steps, share):
+    task = LanguageModelling(Successor(), "abcdefgh", 6, own=own, own_steps=steps)
+    tokens = torch.randint(8, (400, 50))
+    guess = (tokens + 1) % 8
+    read = task.mixed(tokens)
+    assert torch.equal(read[:, 0], tokens[:, 0])
+    differs = tokens[:, 1:] != guess[:, :-1]
+    assert torch.equal(read[:, 1:][read[:, 1:] != tokens[:, 1:]], guess[:, :-1][read[:, 1:] != tokens[:, 1:]])
+    assert (read[:, 1:] != tokens[:, 1:])[differs].float().mean() == pytest.approx(share, abs=0.02)
+
+
+def test_the_share_of_own_guesses_rises_with_the_batches_and_is_for_training_only():
+    task = LanguageModelling(Successor(), "abcdefgh", 6, own=0.8, own_steps=4)
+    batch = {"tokens": torch.zeros(100, 51, dtype=torch.long)}
+    guessed = [(task.mixed(batch["tokens"])[:, 1:] == 1).float().mean().item() for _ in range(6)]
+    assert guessed == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8], abs=0.03)
+    right = LanguageModelling(Successor(), "abcdefgh", 6, own=1.0)
+    counting = {"tokens": torch.tensor([[0, 1, 2, 3], [0, 5, 6, 7]])}
+    assert right.eval().loss(counting)[0] == pytest.approx(1000)  # 5 after 0 alone is a surprise
+    assert right.train().loss(counting)[0] == pytest.approx(2000)  # and 6 after 1, which it had guessed itself
+
+
+@pytest.mark.parametrize(("own", "steps", "error"), [(1.5, 1, "own=1.5"), (0.5, 0, "own_steps=0")])
+def test_a_share_that_is_none_is_refused(own, steps, error):
+    with pytest.raises(ValueError, match=error):
+        LanguageModelling(Successor(), "abc", 4, own=own, own_steps=steps)

@@ -5,7 +5,7 @@ So a run resumes at any batch without having kept anything, and the order does n
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import accumulate, count
 from typing import Any
 
 import torch
@@ -129,6 +129,41 @@ class Curriculum(Stream):
         share = (self.start**2 + (1 - self.start**2) * number / self.length) ** 0.5
         known = min(self.size, max(self.batch_size, round(share * self.size)))
         return self.easiest[torch.randperm(known, generator=generator(self.seed, number, 2))[: self.batch_size]]
+
+    def fetch(self, indices: Tensor) -> Batch:
+        return self.whole.fetch(indices)
+
+
+class GrowingBatches(Stream):
+    """The examples of a stream in batches that grow: noise shrinks as a falling learning rate shrinks it, in fewer steps.
+
+    Batch k holds round(first + (batch_size - first) k / length) examples, from `length` on batch_size; it goes on where
+    batch k - 1 ended, so that a pass still holds each example once. Its len counts batches of the final size.
+    first: at least 1 and at most the stream's batch_size.   Smith, Kindermans, Ying, Le 2017, arXiv:1711.00489.
+    """
+
+    def __init__(self, whole: Stream, *, first: int, length: int):
+        super().__init__(whole.size, whole.batch_size, shuffle=True, augment=whole.augment)
+        if not 1 <= first <= whole.batch_size:
+            raise ValueError(f"first={first}: expected 1 to {whole.batch_size}, the stream's batch_size")
+        if length < 1:
+            raise ValueError(f"length={length}: expected at least 1")
+        self.whole = whole
+        sizes = [round(first + (self.batch_size - first) * number / length) for number in range(length)]
+        self.starts = list(accumulate(sizes, initial=0))
+
+    def indices(self, number: int) -> Tensor:
+        start, end = (self._start(n) for n in (number, number + 1))
+        return torch.cat([self._pass(epoch)[max(start - epoch * self.size, 0) : end - epoch * self.size]
+                          for epoch in range(start // self.size, (end - 1) // self.size + 1)])  # fmt: skip
+
+    def _start(self, number: int) -> int:
+        """How many examples the batches before this one held."""
+        beyond = max(number - len(self.starts) + 1, 0)
+        return self.starts[number - beyond] + beyond * self.batch_size
+
+    def _pass(self, epoch: int) -> Tensor:
+        return torch.randperm(self.size, generator=generator(self.seed, epoch))
 
     def fetch(self, indices: Tensor) -> Batch:
         return self.whole.fetch(indices)

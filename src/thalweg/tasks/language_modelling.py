@@ -1,5 +1,6 @@
 """Language modelling: what comes next?   LBDL 3.2, D2L 8.3"""
 
+import torch
 from matplotlib.figure import Figure
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -18,22 +19,46 @@ class LanguageModelling(Task):
 
     batch: tokens [batch time]; mask [batch time], True where a token is to be predicted, everywhere if absent.
     alphabet: the characters, in the order of their tokens.   context: tokens that the model reads at most.
+    own: share of the tokens that it reads in training which are its own guesses, drawn from what it says where it has read
+    the true ones, so that it learns to go on after its own mistakes; the share rises linearly over own_steps batches.
+    0 <= own <= 1, own_steps >= 1.   Bengio et al. 2015, arXiv:1506.03099; in two passes, as here: Mihaylova, Martins 2019.
     """
 
     reads = "text"
 
-    def __init__(self, model: nn.Module, alphabet: str, context: int):
+    seen: Tensor
+
+    def __init__(self, model: nn.Module, alphabet: str, context: int, own: float = 0.0, own_steps: int = 1):
         super().__init__()
+        if not 0 <= own <= 1:
+            raise ValueError(f"own={own}: expected a share from 0 to 1")
+        if own_steps < 1:
+            raise ValueError(f"own_steps={own_steps}: expected at least 1")
+        self.own, self.own_steps = own, own_steps
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))  # batches, by which the share rises
         self.model, self.characters, self.context = model, Characters(alphabet), context
         self.metrics = MetricCollection({"loss": MeanLoss(), "perplexity": Perplexity()}, compute_groups=False)
 
-    def surprise(self, tokens: Tensor) -> Tensor:
-        """-log p, in nats, of every token but the first.   tokens: [batch time] -> [batch time-1]"""
-        logits, target = self.model(tokens[:, :-1]), tokens[:, 1:]
+    def surprise(self, tokens: Tensor, read: Tensor | None = None) -> Tensor:
+        """-log p, in nats, of every token but the first.   tokens: [batch time] -> [batch time-1]
+
+        read: what the model reads in place of the tokens before.
+        """
+        logits, target = self.model(tokens[:, :-1] if read is None else read), tokens[:, 1:]
         return cross_entropy(logits.flatten(0, 1).float(), target.flatten(), reduction="none").view_as(target)
 
+    @torch.no_grad()
+    def mixed(self, tokens: Tensor) -> Tensor:
+        """The tokens, a share of them replaced by the model's guesses; never the first.   [batch time]"""
+        guess = self.model(tokens).float().softmax(-1).flatten(0, 1).multinomial(1).view_as(tokens)
+        self.seen += 1
+        share = self.own * (self.seen / self.own_steps).clamp(max=1)
+        chosen = torch.rand(tokens[:, 1:].shape, device=tokens.device) < share
+        return torch.cat([tokens[:, :1], torch.where(chosen, guess[:, :-1], tokens[:, 1:])], 1)
+
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor | int]:
-        surprise = self.surprise(batch["tokens"])
+        tokens = batch["tokens"]
+        surprise = self.surprise(tokens, self.mixed(tokens[:, :-1]) if self.own and self.training else None)
         if "mask" not in batch:
             return surprise.sum(), surprise.numel()
         predicted = batch["mask"][:, 1:]
