@@ -87,16 +87,21 @@ def resumed(folder, straight):
 def test_a_run_killed_at_25_moments_and_resumed_is_the_run_that_was_not(tmp_path, straight):
     *straight, seconds = straight
     moments, killed = random.Random(0), 0
-    for number in range(25):
+    for number in range(60):
         folder = tmp_path / str(number)
         started = process(train, folder, False)
         time.sleep(seconds * moments.uniform(0.1, 1))
         started.kill()
         started.join()
-        killed += started.exitcode == -signal.SIGKILL
+        if started.exitcode == 0:  # it was over before, as the machine has become faster
+            seconds *= 0.9
+            continue
+        killed += 1
         assert_whole(folder)
         resumed(folder, straight)
-    assert killed > 12
+        if killed == 25:
+            return
+    raise AssertionError(f"{killed} of 60 runs were killed before their end, expected 25")
 
 
 @pytest.mark.parametrize(

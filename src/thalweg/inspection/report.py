@@ -50,10 +50,10 @@ def _curves(lines: list[dict[str, float]]) -> dict[str, Figure]:
     losses = {name: _thin(points) for name, points in series.items() if name.endswith("loss") and not name.startswith("test")}
     if losses:
         drawn["loss"] = figures.curves(losses, ylabel="loss")
-    for name in sorted(n for n in series if n.startswith("valid/") and not n.endswith("loss")):
-        if len(series[name]) > 2:  # start and end are no curve
-            kind = name.removeprefix("valid/")
-            drawn[kind.replace("/", "-")] = figures.curves({name: series[name]}, ylabel=kind)
+    measured = sorted(name for name in series if name.startswith("valid/") and not name.endswith("loss"))
+    for name in measured if len(measured) <= 12 else []:  # a crowd of metrics is for the task's own pictures
+        kind = name.removeprefix("valid/")
+        drawn[kind.replace("/", "-")] = figures.curves({name: series[name]}, ylabel=kind)
     if "train/lr" in series:
         drawn["learning-rate"] = figures.curves({"lr": _thin(series["train/lr"])}, ylabel="learning rate")
     return drawn
