@@ -141,7 +141,7 @@ def range_test(recipe: Recipe, arguments: dict[str, Any], circumstances: dict[st
 
     with _mendable(recipe):
         training = Training(experiment, device=circumstances["device"], precision=circumstances["precision"])
-        found = measure(training, steps=circumstances["steps"])
+        found = measure(training, steps=circumstances["steps"], progress=True)
         found.figure().savefig(circumstances["out"])
     print(f"suggestion: {found.suggestion:.2g} (a tenth of {found.minimum:.2g}, where the loss was smallest)")
     print(f"drawing: {circumstances['out']}")

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from thalweg.figures import new_figure
 from thalweg.training import Experiment, Training
 
@@ -49,7 +51,9 @@ class RangeTest:
         return figure
 
 
-def range_test(training: Training, *, lowest: float = 1e-3, highest: float = 1e3, steps: int = 100) -> RangeTest:
+def range_test(
+    training: Training, *, lowest: float = 1e-3, highest: float = 1e3, steps: int = 100, progress: bool = False
+) -> RangeTest:
     """Trains for some steps while every rate rises geometrically, from `lowest` to `highest` times the experiment's own.
 
     It ends early where the smoothed loss is no number or has risen above its start by more than it fell, or than its size.
@@ -69,7 +73,7 @@ def range_test(training: Training, *, lowest: float = 1e-3, highest: float = 1e3
     smoothed: list[float] = []
     try:
         mean = best = 0.0
-        for step in rising:
+        for step in tqdm(rising, total=steps, unit="step", disable=not progress, dynamic_ncols=True):
             loss = float(sum(step.losses.values()))
             mean = 0.9 * mean + 0.1 * loss
             unbiased = mean / (1 - 0.9**step.number)
