@@ -90,15 +90,17 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, ylabel: str =
     """Lines of (step, value), one a name."""
     figure, axes = new_figure(6 if len(series) <= 8 else 9, 3.4)
     axis = axes[0, 0]
-    for name, points in series.items():
+    many = len(series) > 8
+    for number, (name, points) in enumerate(series.items()):
         x, y = zip(*points, strict=True)
-        axis.plot(x, y, label=name, linewidth=1.3, marker="o" if len(points) < 40 else None, markersize=3)
+        apart = {"color": f"C{number // 3 % 10}", "linestyle": ("-", "--", ":")[number % 3]} if many else {}
+        axis.plot(x, y, label=name, linewidth=1.3, marker="o" if len(points) < 40 and not many else None, markersize=3, **apart)
     axis.set_xlabel("step")
     axis.set_ylabel(ylabel)
     if log:
         axis.set_yscale("log")
     axis.grid(alpha=0.3)
-    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "ncols": -(-len(series) // 14)} if len(series) > 8 else {}
+    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "ncols": -(-len(series) // 14)} if many else {}
     axis.legend(fontsize=8, **beside)
     return figure
 
@@ -111,6 +113,7 @@ def bars(names: Sequence[str], value: Mapping[str, Sequence[float]]) -> "Figure"
         drawn = axis.barh([names[index] for index in order], [numbers[index] for index in order], color="steelblue")
         axis.bar_label(drawn, fmt="%.3g", fontsize=7, padding=2)
         axis.margins(x=0.2)
+        axis.locator_params(axis="x", nbins=4)
         axis.tick_params(labelsize=8)
         axis.set_title(kind, fontsize=9)
     return figure

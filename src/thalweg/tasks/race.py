@@ -40,12 +40,12 @@ NOISE = 2.0  # deviation of the slope of the noisy bowl, the last of the surface
 
 
 class Place(nn.Module):
-    """A place on a surface, all that there is to learn."""
+    """A place on a surface, all that there is to learn: a matrix [1 2], so that it is moved as the weights of a layer are."""
 
     def __init__(self, surface: Surface):
         super().__init__()
         self.surface = surface
-        self.at = nn.Parameter(torch.tensor(surface.start))
+        self.at = nn.Parameter(torch.tensor([surface.start]))
 
 
 class Racer(nn.Module):
@@ -60,7 +60,7 @@ class Racer(nn.Module):
         self.points = nn.ModuleList(nn.ModuleList(map(Place, SURFACES.values())) for _ in range(rates))  # type: ignore[assignment]
 
     def places(self) -> Float[Tensor, "rate surface 2"]:
-        return torch.stack([torch.stack([place.at for place in points]) for points in self.points])
+        return torch.stack([torch.cat([place.at for place in points]) for points in self.points])
 
 
 def heights(places: Float[Tensor, "rate surface 2"]) -> Float[Tensor, "surface rate"]:
@@ -153,7 +153,7 @@ class Race(Task):
                     network.load_state_dict(self.start.state_dict())
             for place in chain.from_iterable(racer.points):
                 if not _near(place):
-                    place.at.copy_(torch.tensor(place.surface.start))
+                    place.at.copy_(torch.tensor([place.surface.start]))
         self.curve[number, :, self.taken] = loss
         self.trail[number, :, :, self.taken] = racer.places()
 
