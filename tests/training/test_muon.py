@@ -108,3 +108,13 @@ def test_a_saved_state_goes_on_bit_equal():
     resumed.load_state_dict(state)
     steps(other, resumed, range(3, 6))
     assert all(torch.equal(one, other) for one, other in zip(model.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("module", [nn.Linear(3, 2, bias=False), nn.LayerNorm(3)], ids=["matrices alone", "no matrix"])
+def test_a_module_may_have_only_one_kind_of_parameter(module):
+    before = [p.detach().clone() for p in module.parameters()]
+    optimizer = muon(0.1, other=adamw(0.1))(module)
+    for p in module.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert all(not torch.equal(p, b) for p, b in zip(module.parameters(), before, strict=True))

@@ -160,12 +160,13 @@ def muon(lr: float, *, momentum: float = 0.95, weight_decay: float = 0.0, other:
         }
         rest = nn.ParameterList([p for p in trainable(module) if p in outer])
         hidden = [p for p in trainable(module) if p not in outer]
-        if not hidden:  # which torch's refuses
-            return other(module)
-        return Together(
-            torch.optim.Muon(hidden, lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-            other(rest),
-        )
+        made: list[Optimizer] = []  # of nothing torch makes no optimiser
+        if hidden:
+            made.append(torch.optim.Muon(hidden, lr=lr, momentum=momentum, weight_decay=weight_decay,
+                                         adjust_lr_fn="match_rms_adamw"))  # fmt: skip
+        if len(rest):
+            made.append(other(rest))
+        return Together(*made)
 
     return make
 
