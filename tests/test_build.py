@@ -205,3 +205,12 @@ def test_loading_imports_no_compiler(tmp_path):
     save(build(resnet9, width=4, num_classes=2), tmp_path)
     code = f"import sys; from thalweg.build import load; load({str(tmp_path)!r}); sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_tensors_of_another_version_of_a_model_are_refused_by_name(tmp_path):
+    model = build(lenet, channels=(2, 3), hidden_dim=4)
+    state = model.state_dict()
+    name = next(iter(state))
+    save(model, tmp_path, state | {name: torch.zeros(1)})
+    with pytest.raises(CorruptFile, match=f"{tmp_path}: the tensors are not those .* builds: size mismatch for {name}"):
+        load(tmp_path)

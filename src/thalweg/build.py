@@ -79,7 +79,8 @@ def save(module: nn.Module, folder: Path, tensors: dict[str, Tensor] | None = No
 def load(folder: Path, trusted: tuple[str, ...] = TRUSTED) -> nn.Module:
     """The module of a folder, on the CPU.
 
-    FileNotFoundError if the folder holds no model; CorruptFile if a file is damaged or the two are of different saves;
+    FileNotFoundError if the folder holds no model; CorruptFile if a file is damaged, the two are of different saves, or
+    the tensors are those of another version of the model;
     ValueError if it names code outside the trusted packages.
     """
     config = Path(folder) / "config.json"
@@ -96,7 +97,11 @@ def load(folder: Path, trusted: tuple[str, ...] = TRUSTED) -> nn.Module:
         raise CorruptFile(f"{config} is damaged: it is not of the same save as model.safetensors")
     module = _replay(history, trusted)
     shared = _shared(module)
-    module.load_state_dict(tensors, assign=True)
+    try:
+        module.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:  # the code has changed since
+        first = str(error).splitlines()[1].strip()
+        raise CorruptFile(f"{folder}: the tensors are not those of the model that this version builds: {first}") from error
     for name, first in shared.items():  # what was one parameter is one again
         owner, _, attribute = name.rpartition(".")
         setattr(module.get_submodule(owner), attribute, module.get_parameter(first))
