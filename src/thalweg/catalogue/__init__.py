@@ -160,7 +160,9 @@ def show(name: str) -> str:
 def _told(run: dict[str, Any]) -> str:
     """A run in one line, with what was typed beside the recipe's name."""
     flags = run["command"].partition(run["recipe"])[2].strip()
-    measured = ", ".join(f"{metric} {held['value']:.4g}" for metric, held in run["metrics"].items())
+    measured = f"{len(run['metrics'])} metrics, see `thalweg results`"
+    if len(run["metrics"]) <= 12:
+        measured = ", ".join(f"{metric} {held['value']:.4g}" for metric, held in run["metrics"].items())
     machine = run["machine"]
     on = machine.get("accelerator") or f"{machine['processor']}, {machine['threads']} threads"
     told = f"{measured}   {run['seconds']:.0f} s on {on}, seed {run['seed']}, {run['date']}, commit {run['commit'][:9]}"
