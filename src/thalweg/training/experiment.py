@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 from thalweg.training.optimisers import MakeOptimizer
@@ -90,7 +91,7 @@ class Experiment:
         """Steps of a pass over the training data; 0 where they have no end."""
         return max(1, len(self.train) // self.accumulate) if isinstance(self.train, Sized) else 0
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Steps of the run."""
         return self.steps if self.steps is not None else max(1, round((self.epochs or 0) * self._pass))
