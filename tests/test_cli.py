@@ -63,7 +63,7 @@ def test_reading_the_catalogue_imports_no_torch(words):
         (["range-test", "lenet-digit"], r"no recipe 'lenet-digit' \(did you mean lenet-digits"),
         (["range-test", "lenet-digits", "--steps", "3"], r"lenet-digits: steps=3: expected at least 10"),
         (["range-test", "lenet-digits", "--epoch", "3"], r"unknown argument --epoch \(did you mean --epochs"),
-        (["range-test", "lenet-digits", "--steps", "10", "--out", "/nowhere/a.png"], r"No such file or directory: '/nowhere/a"),
+        (["range-test", "lenet-digits", "--steps", "10", "--out", "/nowhere/a.png"], r"--out /nowhere/a.png: no such folder"),
         (["sweep"], r"sweep: the following arguments are required: recipe"),
         (["sweep", "lenet-digits", "--parallel", "shard"], r"unknown argument --parallel"),
         (["predict", "/nowhere", "x.png"], r"/nowhere: neither a run with a model nor a model folder"),

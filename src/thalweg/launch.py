@@ -135,6 +135,8 @@ def _mendable(recipe: Recipe) -> Iterator[None]:
 
 def range_test(recipe: Recipe, arguments: dict[str, Any], circumstances: dict[str, Any]) -> None:
     """Raises the rate of a recipe's experiment step by step, prints the rate it suggests and draws the losses."""
+    if not circumstances["out"].parent.is_dir():
+        raise Problem(f"--out {circumstances['out']}: no such folder")
     experiment = experiment_of(recipe, arguments, circumstances)
     from thalweg.inspection.range_test import range_test as measure
     from thalweg.training import Training
