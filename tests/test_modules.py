@@ -216,3 +216,4 @@ def test_a_step_carries_only_its_batch_to_the_device_and_nothing_back():
         for step in training:
             assert step.losses[""].device.type == "meta"
     assert copies.routes == [("cpu", "meta")] * 2 * 3
+    assert training.copies == 2 * 3

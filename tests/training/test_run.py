@@ -101,6 +101,7 @@ def test_a_run_folder_holds_what_it_promises(tmp_path, monkeypatch):
     assert facts["recipe"] == "small"
     assert facts["steps"] == 12
     assert facts["optimizer"] == "SGD (fused)"
+    assert facts["copies"] == 0
     assert [step for step, _ in told(tmp_path, "train/loss")] == list(range(1, 13))
     assert [step for step, _ in told(tmp_path, "valid/loss")] == [0, 4, 8, 12]
     assert [step for step, _ in told(tmp_path, "test/loss")] == [12]

@@ -93,6 +93,7 @@ def _page(folder: Path, facts: dict[str, Any], rows: list[Row], parameters: int 
     used = {
         "precision of products": facts.get("precision"),
         "device": facts.get("device"),
+        "tensors carried to the device": facts.get("copies"),
         "memory layout": "channels-last",
         "optimiser": facts.get("optimizer"),
         "C allocator keeps memory": "yes" if facts.get("keep_memory") else "no",

@@ -58,6 +58,7 @@ class Training:
     """The state of a run, iterated step by step; everything a checkpoint must hold is in state_dict().
 
     precision: "auto" multiplies in bf16 where the device has instructions for it, weights stay in float32.
+    copies: tensors of batches carried to the device; nothing else is, and nothing is carried back by a step.
     lr_scale: a factor on the learning rate, on top of the schedule, for whoever loops to change on the way.
     parallel: under `torchrun`, "replicate" or "shard".
     """
@@ -76,7 +77,7 @@ class Training:
         if precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision={precision!r}: expected auto, fp32 or bf16")
         self.precision = ("bf16" if native_bf16(self.device) else "fp32") if precision == "auto" else precision
-        self.number, self.lr_scale = 0, 1.0
+        self.number, self.lr_scale, self.copies = 0, 1.0, 0
         distribution.start(self.device)
         place_module(self.task, self.device)
         averages = experiment.ema is not None or experiment.swa is not None
@@ -113,6 +114,7 @@ class Training:
         for name, value in distribution.share(batch).items():
             if value.device != self.device:
                 value = value.to(self.device, non_blocking=True)
+                self.copies += 1
             placed[name] = value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
         return placed
 

@@ -227,7 +227,12 @@ def _finish(training, folder, facts, best, recorder) -> dict[str, Any]:
     if recorder:
         made = [part for o in training.optimizers.values() for part in parts(o) if type(part) is not Together]
         names = {type(o).__name__ + (" (fused)" if o.defaults.get("fused") else "") for o in made}
-        facts = {"seconds": round(recorder.seconds, 2), **facts, "optimizer": ", ".join(sorted(names))}
+        facts = {
+            "seconds": round(recorder.seconds, 2),
+            **facts,
+            "optimizer": ", ".join(sorted(names)),
+            "copies": training.copies,
+        }
         write_json(folder / "run.json", facts)
     return facts
 
