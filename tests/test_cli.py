@@ -61,6 +61,7 @@ def test_reading_the_catalogue_imports_no_torch(words):
         (["run", "--resume", "/nowhere"], r"--resume /nowhere: no run there"),
         (["run", "lenet-digits", "--epochs", "1", "--steps", "-3"], r"steps=-3: expected at least 1"),
         (["range-test", "lenet-digit"], r"no recipe 'lenet-digit' \(did you mean lenet-digits"),
+        (["show", "--graph", "lenet-digits", "--out", "/nowhere/a.png"], r"--out /nowhere/a.png: no such folder"),
         (["range-test", "lenet-digits", "--steps", "3"], r"lenet-digits: steps=3: expected at least 10"),
         (["range-test", "lenet-digits", "--epoch", "3"], r"unknown argument --epoch \(did you mean --epochs"),
         (["range-test", "lenet-digits", "--steps", "10", "--out", "/nowhere/a.png"], r"--out /nowhere/a.png: no such folder"),

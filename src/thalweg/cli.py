@@ -244,13 +244,13 @@ def show(words: list[str]) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="of the drawing (default graph.png or variance.png)")
     values = _parse(parser, words)
     if values.graph:
-        recipe, out = launch.find(values.graph), values.out or Path("graph.png")
+        recipe, out = launch.find(values.graph), launch.drawing_place(values.out or Path("graph.png"))
         from thalweg.inspection.graph import draw
 
         print(draw(recipe.load()(), out))
         print(f"drawing: {out}")
     elif values.variance:
-        recipe, out = launch.find(values.variance), values.out or Path("variance.png")
+        recipe, out = launch.find(values.variance), launch.drawing_place(values.out or Path("variance.png"))
         from thalweg.inspection.variance import draw_variances
 
         print(draw_variances(recipe.load()(), out))

@@ -86,7 +86,8 @@ def heat_map(table: Tensor, xlabel: str = "", ylabel: str = "") -> "Figure":
     return figure
 
 
-def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, ylabel: str = "", log: bool = False) -> "Figure":
+def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str = "step", ylabel: str = "",
+           log: bool = False) -> "Figure":  # fmt: skip
     """Lines of (step, value), one a name."""
     figure, axes = new_figure(6 if len(series) <= 8 else 9, 3.4)
     axis = axes[0, 0]
@@ -95,7 +96,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, ylabel: str =
         x, y = zip(*points, strict=True)
         apart = {"color": f"C{number // 3 % 10}", "linestyle": ("-", "--", ":")[number % 3]} if many else {}
         axis.plot(x, y, label=name, linewidth=1.3, marker="o" if len(points) < 40 and not many else None, markersize=3, **apart)
-    axis.set_xlabel("step")
+    axis.set_xlabel(xlabel)
     axis.set_ylabel(ylabel)
     if log:
         axis.set_yscale("log")
@@ -236,39 +237,6 @@ def activations() -> "Figure":
         axis.plot(x.detach(), slope, linewidth=1, linestyle="--", color="firebrick")
         axis.set_ylim(-2, 4)
         axis.set_title(name, fontsize=9)
-    return figure
-
-
-def logistic_surfaces() -> "Figure":
-    """Cross-entropy and squared error of the same logistic regression over its two weights, with 200 steps down from far off.
-
-    Where all is answered wrongly squared error is as flat as where all is answered right.   LEE Logistic Regression
-    """
-    x = torch.tensor([[1.0, 0.2], [0.3, 1.0], [0.8, 0.8], [-1.0, -0.4], [-0.2, -1.0]])
-    label = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0])
-
-    def losses(w: Tensor) -> tuple[Tensor, Tensor]:
-        logits = w @ x.T
-        surprise = functional.binary_cross_entropy_with_logits(logits, label.expand_as(logits), reduction="none")
-        return surprise.mean(-1), (logits.sigmoid() - label).square().mean(-1)
-
-    grid = torch.stack(torch.meshgrid(torch.linspace(-12, 12, 49), torch.linspace(-12, 12, 49), indexing="xy"), -1)
-    figure = new_figure(9, 4.6)[0]
-    figure.clf()
-    for number, name in enumerate(("cross-entropy", "squared error")):
-        w, way = torch.tensor([-9.0, -10.0], requires_grad=True), []
-        for _ in range(200):
-            height = losses(w)[number]
-            way.append([*w.tolist(), height.item()])
-            w = (w - torch.autograd.grad(height, w)[0]).detach().requires_grad_()
-        axis = figure.add_subplot(1, 2, number + 1, projection="3d", computed_zorder=False)
-        axis.plot_surface(grid[..., 0], grid[..., 1], losses(grid)[number], cmap="Blues_r")
-        axis.plot(*zip(*way, strict=True), color="firebrick", linewidth=2.5)
-        axis.plot(*way[-1], "o", color="black", markersize=5)
-        axis.set_title(name, fontsize=10)
-        axis.set_xlabel("first weight")
-        axis.set_ylabel("second weight")
-        axis.view_init(32, 20)
     return figure
 
 

@@ -133,10 +133,16 @@ def _mendable(recipe: Recipe) -> Iterator[None]:
         raise Problem(f"{recipe.name}: {error}") from error
 
 
+def drawing_place(path: Path) -> Path:
+    """The path, where a drawing can be put."""
+    if not path.parent.is_dir():
+        raise Problem(f"--out {path}: no such folder")
+    return path
+
+
 def range_test(recipe: Recipe, arguments: dict[str, Any], circumstances: dict[str, Any]) -> None:
     """Raises the rate of a recipe's experiment step by step, prints the rate it suggests and draws the losses."""
-    if not circumstances["out"].parent.is_dir():
-        raise Problem(f"--out {circumstances['out']}: no such folder")
+    drawing_place(circumstances["out"])
     experiment = experiment_of(recipe, arguments, circumstances)
     from thalweg.inspection.range_test import range_test as measure
     from thalweg.training import Training

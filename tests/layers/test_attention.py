@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from thalweg.layers.attention import KeyValueCache, causal_attention
+from thalweg.layers.attention import KeyValueCache, attention
 from thalweg.layers.norms import rms_norm
 from thalweg.layers.position import rotate, rotation
 
@@ -37,7 +37,7 @@ def naive_attention(query, key, value):
 def test_attention_is_its_formula_in_values_and_gradients(time, read, learned):
     nothing = torch.zeros((), requires_grad=True) if learned else None  # torch's kernel has no gradient of a bias
     inputs = double(2, 3, time, 4), double(2, 3, read, 4), double(2, 3, read, 4)
-    ours, formula = causal_attention(*inputs, bias=nothing), naive_attention(*inputs)
+    ours, formula = attention(*inputs, bias=nothing, causal=True), naive_attention(*inputs)
     assert close(ours, formula)
     weight = torch.randn_like(formula)
     for one, other in zip(torch.autograd.grad(ours, inputs, weight), torch.autograd.grad(formula, inputs, weight), strict=True):
@@ -46,7 +46,7 @@ def test_attention_is_its_formula_in_values_and_gradients(time, read, learned):
 
 def test_fewer_keys_than_queries_are_refused():
     with pytest.raises(ValueError, match=r"key: 2 places, expected at least the 3"):
-        causal_attention(torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4))
+        attention(torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4), causal=True)
 
 
 def test_a_cache_gives_back_what_it_took_in_and_no_other_memory():

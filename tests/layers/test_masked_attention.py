@@ -1,6 +1,7 @@
 """Attention with all that may be asked of it at once: masks, biases, dropout, shared keys; and what holds of it always."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch.autograd import grad, gradcheck
 from torch.testing import assert_close
 
 from thalweg.layers import attention as module
-from thalweg.layers.attention import attention, attention_weights, causal_attention, masked_softmax
+from thalweg.layers.attention import attention, attention_weights, masked_softmax
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 DICE = torch.Generator().manual_seed(0)
@@ -104,7 +105,7 @@ def test_it_equals_torchs_and_passes_the_gradient_check():
     inputs = [numbers(2, 3, 4, 5) for _ in range(3)]
     assert_close(attention(*inputs), torch.nn.functional.scaled_dot_product_attention(*inputs), **EXACT)
     assert gradcheck(attention, inputs)
-    assert gradcheck(causal_attention, inputs)
+    assert gradcheck(partial(attention, causal=True), inputs)
 
 
 def test_extreme_scores_choose_one_key():
@@ -155,7 +156,7 @@ def test_the_order_of_keys_does_not_count_and_the_order_of_queries_is_that_of_th
 
 def test_the_past_does_not_depend_on_the_future():
     query, key, value = numbers(1, 2, 6, 4), numbers(1, 2, 6, 4), numbers(1, 2, 6, 4)
-    past = causal_attention(query, key, value)[:, :, :4]
+    past = attention(query, key, value, causal=True)[:, :, :4]
     for gradient in grad(past.sum(), [query, key, value]):
         assert gradient[:, :, :4].any()
         assert not gradient[:, :, 4:].any()

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from thalweg.build import unallocated
 from thalweg.figures import heat_map
-from thalweg.layers.attention import MultiHeadAttention, attention, causal_attention
+from thalweg.layers.attention import MultiHeadAttention, attention
 from thalweg.layers.position import BucketedBias, RelativeKeys, WindowBias, alibi, buckets, distances, sinusoidal, spread
 
 EXACT = {"rtol": 0, "atol": 1e-10}
@@ -225,7 +225,7 @@ def test_with_linear_biases_the_end_of_a_long_text_is_read_as_if_it_were_all():
     query, key, value = numbers(3, 1, 8, 256, 4)
 
     def end(start, bias):
-        return causal_attention(*(x[:, :, start:] for x in (query, key, value)), bias=bias)[:, 0, -1]
+        return attention(*(x[:, :, start:] for x in (query, key, value)), bias=bias, causal=True)[:, 0, -1]
 
     assert_close(end(0, alibi(8, 256, 256, query)), end(128, alibi(8, 128, 128, query)), **EXACT)
     assert not torch.allclose(end(0, None), end(128, None), atol=1e-3)

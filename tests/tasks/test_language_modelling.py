@@ -141,7 +141,7 @@ class Successor(torch.nn.Module):
         return 1000.0 * torch.nn.functional.one_hot((tokens + 1) % 8, 8).float()
 
 
-@pytest.mark.parametrize(("own", "steps", "share"), [(1.0, 1, 1.0), (0.5, 1, 0.5), (1.0, 4, 0.25), (0.0, 1, 0.0)])
+@pytest.mark.parametrize(("own", "steps", "share"), [(1.0, 1, 1.0), (0.5, 1, 0.5), (1.0, 4, 0.25)])
 def test_a_share_of_what_is_read_are_the_model_s_own_guesses(own, steps, share):
     task = LanguageModelling(Successor(), "abcdefgh", 6, own=own, own_steps=steps)
     tokens = torch.randint(8, (400, 50))

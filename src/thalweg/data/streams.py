@@ -39,20 +39,26 @@ class Stream:
             raise ValueError(f"batch_size={batch_size}: expected at least 1")
         self.size, self.batch_size, self.shuffle, self.augment = size, batch_size, shuffle, tuple(augment)
         self.seed = torch.initial_seed() % 2**63
-        self._order: tuple[int, tuple[Tensor, ...]] = (-1, ())
+        self._order = -1, torch.empty(0, dtype=torch.long)  # of the pass last asked for
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
 
-    def indices(self, number: int) -> Tensor:
-        """The examples of batch `number`."""
-        epoch, position = divmod(number, len(self))
+    def order(self, epoch: int) -> Tensor:
+        """The examples in the order in which a pass takes them."""
         if self._order[0] != epoch:
             order = torch.arange(self.size)
             if self.shuffle:
                 order = torch.randperm(self.size, generator=generator(self.seed, epoch))
-            self._order = epoch, order.tensor_split(len(self))
-        return self._order[1][position]
+            self._order = epoch, order
+        return self._order[1]
+
+    def indices(self, number: int) -> Tensor:
+        """The examples of batch `number`."""
+        epoch, position = divmod(number, len(self))
+        least, longer = divmod(self.size, len(self))  # the first batches have one more than the others
+        start, end = (place * least + min(place, longer) for place in (position, position + 1))
+        return self.order(epoch)[start:end]
 
     def fetch(self, indices: Tensor) -> Batch:
         """The examples of these indices, before augmentation."""
@@ -154,16 +160,13 @@ class GrowingBatches(Stream):
 
     def indices(self, number: int) -> Tensor:
         start, end = (self._start(n) for n in (number, number + 1))
-        return torch.cat([self._pass(epoch)[max(start - epoch * self.size, 0) : end - epoch * self.size]
+        return torch.cat([self.order(epoch)[max(start - epoch * self.size, 0) : end - epoch * self.size]
                           for epoch in range(start // self.size, (end - 1) // self.size + 1)])  # fmt: skip
 
     def _start(self, number: int) -> int:
         """How many examples the batches before this one held."""
         beyond = max(number - len(self.starts) + 1, 0)
         return self.starts[number - beyond] + beyond * self.batch_size
-
-    def _pass(self, epoch: int) -> Tensor:
-        return torch.randperm(self.size, generator=generator(self.seed, epoch))
 
     def fetch(self, indices: Tensor) -> Batch:
         return self.whole.fetch(indices)

@@ -4,12 +4,13 @@ LBDL 4.2, D2L 4.8; Glorot, Bengio 2010
 """
 
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from thalweg.figures import new_figure
+from thalweg.figures import curves
 from thalweg.training import Experiment, Training
 
 
@@ -59,18 +60,14 @@ def draw_variances(experiment: Experiment, path: Path) -> str:
     """Draws the sizes over the layers into a picture and returns them as text, a line a layer."""
     torch.manual_seed(0)
     layers = variances(experiment)
-    figure, axes = new_figure(7, 3.6)
-    axis, places = axes[0, 0], range(1, len(layers) + 1)
-    axis.plot(places, [layer.activation for layer in layers], "o-", markersize=3, color="#34618f", label="variance of values")
-    axis.plot(places, [layer.gradient or float("nan") for layer in layers], "s-", markersize=3, color="#c9603a",
-              label="mean square of gradients")  # fmt: skip
-    axis.set_yscale("log")
-    axis.set_xlabel("layer, in the order of running")
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    sizes = {
+        "variance of values": [(place, layer.activation) for place, layer in enumerate(layers, 1)],
+        "mean square of gradients": [(place, layer.gradient or nan) for place, layer in enumerate(layers, 1)],
+    }
+    figure = curves(sizes, xlabel="layer, in the order of running", log=True)
     figure.savefig(path)
     return "\n".join(
         f"{place:3} {layer.name:40} {layer.kind:18} values {layer.activation:<10.3g}"
         + ("" if layer.gradient is None else f" gradients {layer.gradient:.3g}")
-        for place, layer in zip(places, layers, strict=True)
+        for place, layer in enumerate(layers, 1)
     )

@@ -92,22 +92,6 @@ def _weights(query: Tensor, key: Tensor, added: Tensor | None) -> Tensor:
     return score.softmax(-1).view(batch, heads, time, read)
 
 
-def causal_attention(
-    query: Float[Tensor, "batch head time dim"],
-    key: Float[Tensor, "batch group read dim"],
-    value: Float[Tensor, "batch group read out"],
-    mask: Bool[Tensor, "..."] | None = None,
-    bias: Float[Tensor, "..."] | None = None,
-    dropout: float = 0.0,
-) -> Float[Tensor, "batch head time out"]:
-    """Every place reads itself and the places before it; the last query is at the place of the last key.
-
-    y_t = sum_s a_ts v_s,   a_t = softmax_s(q_t . k_s / sqrt(dim) + b_ts) over s <= t + read - time.
-    The rest as in `attention`.   Vaswani et al. 2017, arXiv:1706.03762.
-    """
-    return attention(query, key, value, mask, bias, dropout, causal=True)
-
-
 class KeyValueCache:
     """The keys and values of one layer for the places read so far, in memory that is taken once.
 

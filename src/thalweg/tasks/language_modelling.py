@@ -35,7 +35,8 @@ class LanguageModelling(Task):
         if own_steps < 1:
             raise ValueError(f"own_steps={own_steps}: expected at least 1")
         self.own, self.own_steps = own, own_steps
-        self.register_buffer("seen", torch.zeros((), dtype=torch.long))  # batches, by which the share rises
+        if own:
+            self.register_buffer("seen", torch.zeros((), dtype=torch.long))  # batches, by which the share rises
         self.model, self.characters, self.context = model, Characters(alphabet), context
         self.metrics = MetricCollection({"loss": MeanLoss(), "perplexity": Perplexity()}, compute_groups=False)
 

@@ -9,7 +9,7 @@ from parity import filled, tokens
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from thalweg.layers.attention import causal_attention
+from thalweg.layers.attention import attention
 from thalweg.models.language.gpt import BARE, GPT, PUBLIC, gpt2
 from thalweg.public import export, pretrained
 from thalweg.weights import to_public
@@ -52,9 +52,11 @@ def test_the_golden_file_sees_a_model_that_is_a_little_wrong(public, name, monke
     if name == "gelu":
         monkeypatch.setattr(f"{gpt}.gelu", lambda x, approximate: torch.nn.functional.gelu(x))
     if name == "mask":
-        monkeypatch.setattr(f"{gpt}.causal_attention", torch.nn.functional.scaled_dot_product_attention)
+        monkeypatch.setattr(f"{gpt}.attention", lambda *inputs, causal: attention(*inputs))
     if name == "scale":
-        monkeypatch.setattr(f"{gpt}.causal_attention", lambda query, key, value: causal_attention(1.01 * query, key, value))
+        monkeypatch.setattr(
+            f"{gpt}.attention", lambda query, key, value, causal: attention(1.01 * query, key, value, causal=causal)
+        )
     assert error(public) > 1e-8  # a hundred times the bar
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
-from thalweg.layers.attention import KeyValueCache, causal_attention
+from thalweg.layers.attention import KeyValueCache, attention
 from thalweg.weights import Config, Layout, understood
 
 
@@ -29,7 +29,7 @@ class Attention(nn.Module):
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [batch head time dim]
         if cache is not None:
             key, value = cache.append(key, value)
-        return self.output(causal_attention(query, key, value).transpose(1, 2).flatten(2))
+        return self.output(attention(query, key, value, causal=True).transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear, relu
 
-from thalweg.layers.attention import KeyValueCache, causal_attention
+from thalweg.layers.attention import KeyValueCache, attention
 from thalweg.layers.norms import rms_norm
 from thalweg.layers.position import rotate, rotation
 
@@ -36,7 +36,7 @@ class Attention(nn.Module):
         query, key = rotate(query, turn), rotate(key, turn)
         if cache is not None:
             key, value = cache.append(key, value)
-        return self.output(causal_attention(query, key, value).transpose(1, 2).flatten(2))
+        return self.output(attention(query, key, value, causal=True).transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
