@@ -22,6 +22,20 @@ class LabelledImages(TypedDict):
     label: Int[Tensor, " batch"]
 
 
+class Scenes(TypedDict, total=False):
+    """Images and what lies where in them.
+
+    boxes: left, top, right, bottom in pixels of the image.   box_label: class of each, -1 where there is none (padding).
+    masks: the pixels of each box's object.   segmentation: class of every pixel, 255 where it does not count.
+    """
+
+    image: Image
+    boxes: Float[Tensor, "batch box 4"]
+    box_label: Int[Tensor, "batch box"]
+    masks: Bool[Tensor, "batch box height width"]
+    segmentation: Int[Tensor, "batch height width"]
+
+
 class LabelledFeatures(TypedDict, total=False):
     """Rows of a table with a class or a number to predict."""
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from thalweg.data.images import read_image
-from thalweg.figures import image_grid
 from thalweg.training import Task
 
 
@@ -41,17 +40,22 @@ def read(task: Task, typed: str) -> dict[str, Any]:
 
 
 def answer(task: Task, inputs: Sequence[str], *, as_json: bool = False, **arguments: Any) -> Iterator[str]:
-    """A line or more an input: labels and probabilities, best first, or whatever the task predicts."""
+    """A line or more an input: labels and probabilities, best first, or whatever the task predicts.
+
+    What the task draws of it lies in the working folder as a PNG file, named after the input.
+    """
     for typed in inputs:
-        predicted = {name: _plain(value) for name, value in task.predict(read(task, typed), **arguments).items()}
+        asked = read(task, typed)
+        found = task.predict(asked, **arguments)
+        predicted = {name: _plain(value) for name, value in found.items()}
         if as_json:
             yield json.dumps({"input": typed, **predicted}, ensure_ascii=False)
         elif "label" in predicted:
             ranked = zip(predicted["label"][0], predicted["probability"][0], strict=True)
             yield f"{typed}: " + "  ".join(f"{label} {probability:.4f}" for label, probability in ranked)
-        elif "image" in predicted:
-            path = Path("-".join(["images", typed, *map(str, arguments.values())]) + ".png")
-            image_grid(torch.tensor(predicted["image"])).savefig(path)
+        elif figure := task.draw(asked, found):
+            path = Path("-".join([Path(typed).stem, "predicted", *map(str, arguments.values())]) + ".png")
+            figure.savefig(path)
             yield f"{typed}: {path}"
         elif task.reads == "text":
             yield predicted["text"][0]

@@ -89,6 +89,9 @@ class Adversarial(Task):
             raise ValueError(f"count={count:g}: expected a whole number of images, at least 1")
         return {"image": self.generator(self._latent(int(count), seed)).float()}
 
+    def draw(self, inputs: Batch, predicted: dict[str, Any]) -> Figure:
+        return figures.image_grid(predicted["image"])
+
     def _latent(self, count: int, seed: int) -> Tensor:
         drawn = torch.randn(count, self.latent_dim, generator=torch.Generator().manual_seed(seed))
         return drawn.to(next(self.generator.parameters()).device)

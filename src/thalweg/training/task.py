@@ -42,6 +42,10 @@ class Task(nn.Module):
         """What a user gets for an input: labels and probabilities, a text, boxes."""
         raise NotImplementedError(f"{type(self).__name__} does not predict")
 
+    def draw(self, inputs: Any, predicted: dict[str, Any]) -> Figure | None:
+        """What was predicted for an input, as a picture; None where words say it all."""
+        return None
+
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """Pictures of how the task is doing: of this batch, and of what was evaluated since the metrics were reset."""
         return {}
