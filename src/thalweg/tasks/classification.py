@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.regression import ExplainedVariance
 
 from thalweg import figures
 from thalweg.metrics import MeanLoss, MostWrong
@@ -79,7 +80,20 @@ class Straightening(Classification):
     """Classification by a model that looks first through a spatial transformer; draws what that made of the images.
 
     model: Standardized around a Sequential with a part named `transformer`.
+    batch: where it holds the angle by which each image was turned, turned_back is 1 - Var(what is left of it) / Var(angle).
     """
+
+    def __init__(self, model: nn.Module, classes: Sequence[str], label_smoothing: float = 0.0):
+        super().__init__(model, classes, label_smoothing)
+        self.metrics.add_metrics({"turned_back": ExplainedVariance()})
+
+    def evaluate(self, batch: Batch) -> None:
+        super().evaluate(batch)
+        if "angle" in batch:
+            outer: Any = self.model
+            affine = outer.model.transformer.affine(outer.standardize(batch["image"])).float()
+            turn = torch.atan2(affine[:, 1, 0] - affine[:, 0, 1], affine[:, 0, 0] + affine[:, 1, 1])
+            self.metrics["turned_back"].update(-turn, batch["angle"])
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         outer: Any = self.model
