@@ -54,7 +54,7 @@ def writing(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise Stopped(f"the disk is full while writing to {folder} ({error.strerror}); files written before are whole. "
                           f"Free some space, then: thalweg run --resume {folder}") from error  # fmt: skip
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
             raise Stopped(f"{folder} cannot be written to: {error}") from error
         raise
 
