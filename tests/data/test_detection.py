@@ -293,7 +293,7 @@ def test_the_pixels_in_a_polygon_are_those_whose_centres_are():
 
     for row in range(9):
         for column in range(12):
-            assert made[row, column] == any(within(corners, column + 0.5, row + 0.5) for corners in shapes_of)
+            assert made[row, column] == any(within(corners, column + 0.5, row + 0.5) for corners in corners_of)
     assert 0 < made.sum() < made.numel()
 
 

@@ -293,8 +293,10 @@ class DetectionFolder:
         self.scenes = divided(list(self._scenes(found)), self.folder)
         examples = Counter(thing.name for scene in self.scenes if scene.part == "train" for thing in scene.annotation.things)
         if not examples:
-            raise ValueError(f"data={folder}: no image with an object to train on among {len(self.scenes)}{'; ' * bool(self.faults)}"
-                             f"{self.report()}")  # fmt: skip
+            raise ValueError(
+                f"data={folder}: no image with an object to train on among {len(self.scenes)}"
+                f"{'; ' * bool(self.faults)}{self.report()}"
+            )
         for name in self.classes:
             if not examples[name]:
                 self.faults["classes without an object to train on"].append(name)

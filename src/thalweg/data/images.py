@@ -59,7 +59,7 @@ def read_image(source: Path | str | bytes, size: Sequence[int] | None = None) ->
 def upright_extent(path: Path) -> tuple[int, int]:
     """Height and width of an image as a person sees it, by the header of its file; errors as of read_image."""
     with opened(str(path), path) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) >= 5  # PNG's own getexif decodes all pixels
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
