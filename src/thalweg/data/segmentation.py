@@ -138,10 +138,10 @@ class SegmentationFolder:
         for place, name in enumerate(self.classes):
             if place not in examples:
                 self.faults["classes without a pixel to train on"].append(name)
-        known = {*range(len(names)), *([] if self.colours is not None else [IGNORE])}
+        known = {*self.table, *range(len(names))} | ({IGNORE} if self.colours is None else set())
         for scene in self.scenes:
-            for number in set(scene.numbers) - known:
-                value = "a colour" if self.colours is not None else f"the number {number}"
+            for number in sorted(set(scene.numbers) - known):
+                value = f"the number {number}" if self.colours is None else "a colour"
                 self.faults[f"masks with {value} that no class has and that does not count"].append(self._name(scene.mask))
         self.extent = [round(statistics.median(scene.extent[side] for scene in self.scenes)) for side in (0, 1)]
 
