@@ -179,12 +179,13 @@ class AveragePrecision(Metric):
         """Average precision of every class at every threshold, nan for a class that is nowhere.   [class threshold]"""
         score, label, right = (dim_zero_cat(held).cpu() for held in (self.score, self.label, self.right))
         order = score.argsort(descending=True, stable=True)
+        recall = torch.arange(101, dtype=torch.float64) * 0.01  # as COCO rounds it: 0.57 is a little more
         rows = []
         for number, count in enumerate(self.present.tolist()):
             hit = right[order[label[order] == number]].double().cumsum(0)  # [detection threshold]
             precision = hit / torch.arange(1, len(hit) + 1)[:, None]
             best = torch.cat([precision.flip(0).cummax(0).values.flip(0), hit.new_zeros(1, hit.shape[1])])
-            wanted = torch.linspace(0, 1, 101, dtype=torch.float64).expand(hit.shape[1], -1).contiguous()
+            wanted = recall.expand(hit.shape[1], -1).contiguous()
             place = torch.searchsorted((hit / max(count, 1)).T.contiguous(), wanted).T  # the first of at least this recall
             rows.append(best.gather(0, place).mean(0) if count else hit.new_full(hit.shape[1:], torch.nan))
         return torch.stack(rows)

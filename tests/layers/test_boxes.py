@@ -168,9 +168,10 @@ def test_every_box_gets_its_best_anchor_that_is_free():
 
 def kept_by_loops(boxes: Tensor, score: Tensor, threshold: float, label: Tensor | None = None) -> list[int]:
     kept: list[int] = []
-    overlap = iou(boxes, boxes)
-    for i in sorted(range(len(boxes)), key=lambda i: -score[i].item()):
-        if not any(overlap[i, j] > threshold and (label is None or label[i] == label[j]) for j in kept):
+    clash = iou(boxes, boxes) > threshold
+    clash = (clash if label is None else clash & (label[:, None] == label)).tolist()
+    for i in sorted(range(len(boxes)), key=(-score).tolist().__getitem__):
+        if not any(clash[i][j] for j in kept):
             kept.append(i)
     return kept
 
