@@ -1,5 +1,7 @@
 """Detection: what its losses are, by loops; what it finds; and that it learns."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,10 +9,11 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from thalweg.build import adapt, build
 from thalweg.data.shapes import SHAPES, shapes
-from thalweg.layers.boxes import encode, iou, match
+from thalweg.layers.boxes import encode, generalised_iou, iou, match
 from thalweg.layers.standardize import moments, standardize
+from thalweg.models.vision.fcos import FCOS
 from thalweg.models.vision.ssd import SSD, Plain, single_box_ssd
-from thalweg.tasks.detection import MultiBox, SingleBox, places
+from thalweg.tasks.detection import MultiBox, SingleBox, TaskAligned, aligned, places
 
 
 def raw(batch=3, anchors=40, classes=2):
@@ -120,7 +123,7 @@ def small(kind, plain):
 
 def multi_box():
     sizes = [(0.25, 0.33), (0.42, 0.6)]
-    return small(MultiBox, build(SSD, backbone=build(Plain, channels=[16, 32, 32]), num_classes=3, sizes=sizes, channels=[32],
+    return small(MultiBox, build(SSD, backbone=build(Plain, channels=[8, 16, 32]), num_classes=3, sizes=sizes, channels=[32],
                                  whole=False))  # fmt: skip
 
 
@@ -129,7 +132,7 @@ def test_anchors_learn_to_find_shapes():
 
 
 def test_single_boxes_learn_to_find_shapes():
-    assert learned(small(SingleBox, build(single_box_ssd, num_classes=3, width=16, scales=3)), 60) > 0.35
+    assert learned(small(SingleBox, build(single_box_ssd, num_classes=3, width=8, scales=3)), 60) > 0.3
 
 
 def test_it_predicts_in_pixels_of_the_image_and_draws():
@@ -138,7 +141,7 @@ def test_it_predicts_in_pixels_of_the_image_and_draws():
     assert len(predicted["boxes"]) == len(predicted["label"]) == len(predicted["probability"]) == 2
     boxes = torch.cat(predicted["boxes"])
     assert 64 < boxes.max() <= 128
-    assert set(sum(predicted["label"], [])) <= set(SHAPES)
+    assert {name for names in predicted["label"] for name in names} <= set(SHAPES)
     assert len(task.draw({"image": image}, predicted).axes) == 2
     task.evaluate(shapes(3, 64))
     assert set(task.figures(shapes(3, 64))) == {"detections", "worst", "precision"}
@@ -147,3 +150,68 @@ def test_it_predicts_in_pixels_of_the_image_and_draws():
 def test_an_overlap_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"overlap=2: expected a number in \[0, 1\]"):
         MultiBox(nn.Identity(), ["a"], overlap=2)
+
+
+def test_the_places_taught_a_thing_are_those_in_it_that_find_it_best():
+    batch, places = 2, 30
+    *_, cells = single_box_ssd().eval()(torch.rand(1, 3, 128, 128))
+    cells = cells[:: len(cells) // places][:places].double()
+    corner = torch.rand(batch, 3, 2).double() * 0.6
+    truth = torch.cat([corner, corner + 0.2 + 0.2 * torch.rand(batch, 3, 2)], -1)
+    truth[0, 2] = torch.tensor([0.5, 0.5, 0.501, 0.501])  # no centre of a place is in it
+    names = torch.tensor([[1, 0, 1], [0, 1, -1]])
+    probability = torch.rand(batch, places, 2).double()
+    boxes = truth[:, torch.randint(2, (places,))] + 0.1 * torch.randn(batch, places, 4).double()
+    index, quality = aligned(probability, boxes, cells, truth, names, taught=4)
+    for image in range(batch):
+        centre, takers = (cells[:, :2] + cells[:, 2:]) / 2, {}
+        overlap = iou(truth[image], boxes[image])
+        for thing in range(3):
+            if names[image, thing] < 0:
+                continue
+            left, top, right, bottom = truth[image, thing].tolist()
+            middle = torch.tensor([(left + right) / 2, (top + bottom) / 2])
+            able = {(centre - middle).square().sum(1).argmin().item()}
+            able |= {p for p in range(places) if left < centre[p, 0] < right and top < centre[p, 1] < bottom}
+            fit = {p: probability[image, p, names[image, thing]] ** 0.5 * overlap[thing, p] ** 6 for p in able}
+            for p in sorted(fit, key=fit.get, reverse=True)[:4]:
+                if p not in takers or overlap[thing, p] > overlap[takers[p][0], p]:
+                    takers[p] = thing, fit[p]
+        expected = torch.zeros(places, dtype=torch.float64)
+        for p, (thing, fit) in takers.items():
+            own = [q for q in takers if takers[q][0] == thing]
+            best = max(takers[q][1] for q in own)
+            expected[p] = fit / best * max(overlap[thing, q] for q in own) if best > 0 else 0
+            assert index[image, p] == thing
+        torch.testing.assert_close(quality[image], expected, rtol=0, atol=1e-9)
+    none, zero = aligned(probability, boxes, cells, truth[:, :0], names[:, :0])
+    assert not none.any()
+    assert not zero.any()
+
+
+def test_the_loss_without_anchors_is_that_of_its_formula():
+    model = FCOS(Plain([8, 8, 8]), 3, channels=8, depth=1, coarser=1).eval()
+    data = shapes(3, 64, most=2)
+    task, raw = TaskAligned(model, SHAPES), model(data["image"] / 255)
+    total, count = task.cost(raw, data)
+    probability, boxes = task.read(raw)
+    truth = data["boxes"] / 64
+    index, quality = aligned(probability, boxes, raw[2], truth, data["box_label"])
+    expected = 0.0
+    for image in range(3):
+        for p in range(len(raw[2])):
+            name = data["box_label"][image, index[image, p]]
+            for c in range(3):
+                t, prob = (quality[image, p].item() if c == name else 0.0), probability[image, p, c].item()
+                expected -= abs(t - prob) ** 2 * (t * math.log(prob) + (1 - t) * math.log(1 - prob))
+            apart = generalised_iou(boxes[image, p], truth[image, index[image, p]]).item()
+            expected += 2 * quality[image, p].item() * (1 - apart)
+    assert total.item() == pytest.approx(expected, rel=1e-4)
+    assert count.item() == pytest.approx(max(quality.sum().item(), 1))
+    total.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_pixels_learn_to_find_shapes():
+    plain = build(FCOS, backbone=build(Plain, channels=[8, 16, 32]), num_classes=3, channels=32, depth=1, coarser=1)
+    assert learned(small(TaskAligned, plain), 60) > 0.4
