@@ -128,11 +128,12 @@ def multi_box():
 
 
 def test_anchors_learn_to_find_shapes():
-    assert learned(multi_box(), 60) > 0.5
+    assert learned(multi_box(), 30) > 0.3
 
 
+@pytest.mark.slow
 def test_single_boxes_learn_to_find_shapes():
-    assert learned(small(SingleBox, build(single_box_ssd, num_classes=3, width=8, scales=3)), 60) > 0.3
+    assert learned(small(SingleBox, build(single_box_ssd, num_classes=3, width=8, scales=3)), 120) > 0.4
 
 
 def test_it_predicts_in_pixels_of_the_image_and_draws():
@@ -212,6 +213,7 @@ def test_the_loss_without_anchors_is_that_of_its_formula():
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_pixels_learn_to_find_shapes():
     plain = build(FCOS, backbone=build(Plain, channels=[8, 16, 32]), num_classes=3, channels=32, depth=1, coarser=1)
     assert learned(small(TaskAligned, plain), 60) > 0.4

@@ -23,9 +23,9 @@ def test_every_pixel_of_every_map_is_a_place_and_their_squares_fill_the_image():
 def test_what_the_coarsest_map_sees_reaches_the_finest():
     pyramid = Pyramid([2, 3, 4], 8, 1).double()
     maps = [torch.randn(1, c, e, e, dtype=torch.float64, requires_grad=True) for c, e in ((2, 8), (3, 4), (4, 2))]
-    finest, *_, coarsest = pyramid(maps)
-    assert [x.shape[-1] for x in pyramid(maps)] == [8, 4, 2, 1]
-    assert all(gradient.any() for gradient in torch.autograd.grad(finest.sum(), maps))
+    finest, *_, coarsest = found = pyramid(maps)
+    assert [x.shape[-1] for x in found] == [8, 4, 2, 1]
+    assert all(gradient.any() for gradient in torch.autograd.grad(finest.sum(), maps, retain_graph=True))
     seen = torch.autograd.grad(coarsest.sum(), maps, allow_unused=True)
     assert seen[0] is None
     assert seen[2].any()
