@@ -193,8 +193,10 @@ def test_what_is_kept_is_what_the_greedy_rule_keeps(count, seed, threshold, ties
 def test_what_is_kept_of_many_blocks_is_what_the_greedy_rule_keeps(extent):
     boxes, score = random_boxes(900, extent=60).detach(), torch.rand(900)
     boxes = boxes + torch.rand(900, 1, dtype=torch.float64) * extent
+    label = torch.randint(0, 2, (900,))
     kept = nms(boxes, score, 0.4)
     assert kept.tolist() == kept_by_loops(boxes, score, 0.4)
+    assert class_nms(boxes, score, label, 0.2).tolist() == kept_by_loops(boxes, score, 0.2, label)
     assert torch.equal(nms(boxes[kept], score[kept], 0.4), torch.arange(len(kept)))  # nothing more the second time
 
 
