@@ -35,3 +35,11 @@ def test_only_classes_that_occur_are_in_the_legend_of_a_map_each_in_a_colour_of_
     axis = figures.scatter(torch.rand(60, 2), label, [f"class {n}" for n in range(100)]).axes[0]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == [f"class {3 * n}" for n in range(15)]
     assert len({tuple(points.get_facecolor()[0]) for points in axis.collections}) == 15
+
+
+def test_boxes_are_drawn_where_they_are_with_their_names():
+    boxes = [torch.tensor([[1.0, 2.0, 5.0, 4.0]]), torch.zeros(0, 4)]
+    drawn = figures.draw_boxes(torch.zeros(2, 3, 6, 8), boxes, [["cat 0.90"], []], [["C1"], []])
+    (patch,), (text,) = drawn.axes[0].patches, drawn.axes[0].texts
+    assert (patch.get_xy(), patch.get_width(), patch.get_height(), text.get_text()) == ((1, 2), 4, 2, "cat 0.90")
+    assert not drawn.axes[1].patches

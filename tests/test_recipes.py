@@ -10,7 +10,7 @@ import pytest
 from thalweg.launch import recipes
 
 CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole"}  # their data come with a dependency
-NEED_DATA = {"image-classifier": "a folder of the person's own"}
+NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own"}
 
 
 @pytest.mark.parametrize("name", sorted(set(recipes()) - set(NEED_DATA)))
