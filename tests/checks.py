@@ -76,6 +76,15 @@ def gives_maps_of_half_the_extent(model: nn.Module, image: Tensor) -> None:
     assert all(after in (before // 2, (before + 1) // 2) for before, after in pairwise(extents))
 
 
+def names_every_pixel(model: nn.Module, image: Tensor) -> None:
+    """Logits at the extent of the image, also where it does not divide by what the model halves it to."""
+    for part in (image, image[..., :-1, :-3]):
+        found = model(part)
+        assert found.ndim == 4
+        assert (len(found), *found.shape[2:]) == (len(part), *part.shape[2:])
+        assert found.is_floating_point()
+
+
 def reads_backwards_only(model: nn.Module, tokens: Tensor) -> None:
     """Logits at every place, which the future does not change and a cache does not either."""
     logits = model(tokens)
@@ -105,6 +114,7 @@ PROMISES: dict[str, Callable[[nn.Module, Tensor], None]] = {
     "regressor": gives_a_row_an_example,
     "action-value": gives_a_row_an_example,
     "backbone": gives_maps_of_half_the_extent,
+    "segmenter": names_every_pixel,
     "language-model": reads_backwards_only,
     "generator": samples_from_a_latent,
     "policy": gives_a_distribution,

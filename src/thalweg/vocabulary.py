@@ -89,6 +89,13 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
+class Segmenter(Protocol):
+    """Logits of the classes at every pixel of an image of whatever extent."""
+
+    def forward(self, image: Tensor) -> Float[Tensor, "batch class height width"]: ...
+
+
+@runtime_checkable
 class LanguageModel(Protocol):
     """Logits of the next token at every place; a cache holds what was read before."""
 
@@ -124,6 +131,7 @@ KINDS: dict[str, type] = {
     "classifier": Classifier,
     "regressor": Regressor,
     "backbone": Backbone,
+    "segmenter": Segmenter,
     "language-model": LanguageModel,
     "generator": Generator,
     "action-value": ActionValue,
