@@ -5,18 +5,19 @@ import torch
 from definitions import equal_with_gradients
 from torch import nn
 
-from thalweg.models.vision.fcn import FCN, enlarge, fcn
+from thalweg.models.vision.fcn import FCN, Enlarge, fcn
 from thalweg.models.vision.resnet import ResNet
 
 
 def transposed(x, layer):
-    """y[o, i s + u - p, j s + v - p] += weight[c, o, u, v] x[c, i, j], cut to s times the extent."""
+    """y[c, i s + u - p, j s + v - p] += weight[c, u, v] x[c, i, j], cut to s times the extent."""
+    layer = layer.conv
     weight, stride, padding = layer.weight, layer.stride[0], layer.padding[0]
     size, (batch, _, height, width) = weight.shape[-1], x.shape
-    y = x.new_zeros(batch, weight.shape[1], (height - 1) * stride + size, (width - 1) * stride + size)
+    y = x.new_zeros(batch, weight.shape[0], (height - 1) * stride + size, (width - 1) * stride + size)
     for i in range(height):
         for j in range(width):
-            step = torch.einsum("bc,couv->bouv", x[:, :, i, j], weight)
+            step = torch.einsum("bc,cuv->bcuv", x[:, :, i, j], weight[:, 0])
             above, left = i * stride, j * stride
             window = nn.functional.pad(step, (left, y.shape[3] - left - size, above, y.shape[2] - above - size))
             y = y + window
@@ -59,7 +60,7 @@ def test_it_starts_as_the_bilinear_enlargement_of_the_coarsest_scores(skips, fac
 
 @pytest.mark.parametrize("factor", [2, 3, 8])
 def test_an_enlargement_has_that_factor(factor):
-    assert enlarge(2, factor)(torch.rand(1, 2, 3, 4)).shape == (1, 2, 3 * factor, 4 * factor)
+    assert Enlarge(2, factor)(torch.rand(1, 2, 3, 4)).shape == (1, 2, 3 * factor, 4 * factor)
 
 
 def test_the_head_of_the_backbone_is_dropped_and_its_mode_kept():
