@@ -247,12 +247,12 @@ def feature_maps(x: Tensor) -> "Figure":
 
 
 def palette(count: int) -> Tensor:
-    """Colours far apart, one a class: hues that go round by the golden angle, light and dark in turns.   [count 3] in [0, 1]"""
+    """Colours far apart, one a class: hues go round by the golden angle, light and dark in turns.   [count 3] in [0, 1]"""
     from matplotlib.colors import hsv_to_rgb
 
     number = numpy.arange(count)
-    hue, dark = (0.58 + number * (3 - 5**0.5) / 2) % 1, number % 3
-    return torch.from_numpy(hsv_to_rgb(numpy.stack([hue, 0.9 - 0.2 * (dark == 1), 1 - 0.22 * dark], 1))).float()
+    hue, value = (0.45 + number * (3 - 5**0.5) / 2) % 1, 1 - 0.2 * (number % 2)
+    return torch.from_numpy(hsv_to_rgb(numpy.stack([hue, numpy.ones(count), value], 1))).float()
 
 
 def tinted(image: Tensor, segmentation: Tensor, colours: Tensor, strength: float = 0.55) -> Tensor:

@@ -94,7 +94,9 @@ class BoundaryScore(Metric):
         for label in range(self.num_classes):
             found, wanted = ((border & (x == label))[:, None].float() for border, x in zip(of, (predicted, true), strict=True))
             near = [conv2d(x, self.disc.to(x)[None, None], padding="same") > 0 for x in (wanted, found)]
-            self.counts[:, label] += torch.stack([(found * near[0]).sum(), found.sum(), (wanted * near[1]).sum(), wanted.sum()]).long()
+            self.counts[:, label] += torch.stack(
+                [(found * near[0]).sum(), found.sum(), (wanted * near[1]).sum(), wanted.sum()]
+            ).long()
 
     def compute(self) -> Tensor:
         hits, predicted, found, true = self.counts.double()

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import torch
 from torch import nn
 
 from thalweg.build import adapt, build
 from thalweg.data.augmentation import colour, flip, resized_crop
-from thalweg.data.segmentation import camvid
+from thalweg.data.segmentation import SegmentationFolder, camvid
 from thalweg.data.shapes import SCENE_CLASSES, drawn_shapes
 from thalweg.data.streams import Augment, Splits, TensorStream
 from thalweg.layers.standardize import moments, standardize
+from thalweg.models import builder
 from thalweg.models.vision.deeplab import deeplabv3_plus
 from thalweg.models.vision.fcn import fcn
 from thalweg.models.vision.pspnet import pspnet
@@ -91,3 +94,46 @@ def deeplab_camvid(*, epochs: int = 60, batch_size: int = 4, lr: float = 2e-3, w
     """
     model = build(deeplabv3_plus, backbone="resnet18", num_classes=11, hidden_dim=4 * width, width=width)
     return _camvid(model, epochs=epochs, batch_size=batch_size, lr=lr)
+
+
+def segmenter(
+    *,
+    data: Path,
+    model: str = "auto",
+    epochs: int | None = None,
+    batch_size: int = 8,
+    lr: float = 2e-3,
+    image_size: int | None = None,
+) -> Experiment:
+    """A segmenter learns your folder of images and masks, a class a pixel.   D2L 13.9-13.11
+
+    data: FOLDER/images/1.jpg and FOLDER/masks/1.png ..., or the same in FOLDER/train, FOLDER/valid, FOLDER/test; classes.txt
+    model: unet, fcn, pspnet, deeplabv3_plus or any other segmenter of images; auto takes a small U-Net
+    epochs: passes over the training images; if not given, by their number
+    batch_size: images a step
+    lr: learning rate
+    image_size: longer side that images are scaled to; if not given, theirs, but 320 at most
+    """
+    folder = SegmentationFolder(data)
+    longer = image_size or min(320, max(folder.extent))
+    size = [max(32, 16 * round(side * longer / max(folder.extent) / 16)) for side in folder.extent]
+    splits = folder.streams(size, batch_size, augment=[flip(), resized_crop(0.4), colour()])
+    examples = splits.train.size
+    make, smaller = (unet, {"width": 16}) if model == "auto" else (builder(model), {})
+    network = build(make, num_classes=len(folder.classes), **smaller)
+    sample = splits.train.fetch(torch.arange(0, examples, -(-examples // 500)))["image"]
+    task = build(Segmentation, model=adapt(network, standardize, **moments(sample), size=size), classes=folder.classes)
+    epochs = epochs or round(min(100, max(10, 6_000 / examples)))
+    parts = ", ".join(f"{part} {getattr(splits, part).size:,}" for part in ("train", "valid", "test") if getattr(splits, part))
+    notes = {
+        "images": f"{parts}, about {folder.extent[1]}x{folder.extent[0]}, seen at {size[1]}x{size[0]}",
+        "classes": ", ".join(folder.classes),
+        "model": f"{make.__name__}, from scratch; {sum(p.numel() for p in task.parameters()):,} parameters",
+        "training": f"{epochs} epochs of {len(splits.train)} batches of {batch_size}, AdamW at {lr:g}; augmented by mirroring, "
+                    "crops and colour",
+    }  # fmt: skip
+    if report := folder.report():
+        notes["what was wrong"] = report
+    return Experiment(task=task, train=splits.train, valid=splits.valid, test=splits.test, epochs=epochs,
+                      optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, cosine()), ema=0.99, monitor="mean_iou",
+                      evaluate_every=max(30, len(splits.train)), notes=notes)  # fmt: skip

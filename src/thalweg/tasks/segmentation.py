@@ -17,8 +17,6 @@ from thalweg.training import Task
 from thalweg.vocabulary import Batch
 
 
-
-
 class Segmentation(Task):
     """A class a pixel.   loss = - sum of log softmax(model(image))[segmentation] over the pixels that count
 

@@ -24,8 +24,8 @@ class Enlarge(nn.Module):
     def __init__(self, channels: int, factor: int):
         super().__init__()
         odd = factor % 2
-        shape = {"kernel_size": 2 * factor - odd, "stride": factor, "padding": (factor - odd) // 2}
-        self.conv = nn.ConvTranspose2d(channels, channels, **shape, groups=channels, bias=False)
+        padding = (factor - odd) // 2
+        self.conv = nn.ConvTranspose2d(channels, channels, 2 * factor - odd, factor, padding, groups=channels, bias=False)
         bilinear_(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:

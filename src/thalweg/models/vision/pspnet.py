@@ -42,7 +42,8 @@ class PyramidPooling(nn.Module):
 class PSPNet(nn.Module):
     """backbone: gives a map a stage, the last at an eighth of the extent (dilated=2); its head is dropped.
 
-    bins: parts a side of each level of the pyramid.   hidden_dim: channels before the head.   image: [batch channel height width] -> logits [batch class height width]
+    bins: parts a side of each level of the pyramid.   hidden_dim: channels before the head.
+    image: [batch channel height width] -> logits [batch class height width]
     """
 
     def __init__(
