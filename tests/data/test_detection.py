@@ -208,6 +208,7 @@ def test_what_is_wrong_is_counted_and_named_and_the_rest_is_used(tmp_path, drawn
         {"id": 7, "image_id": 2, "category_id": 8, "bbox": [float("nan"), 0, 5, 9]},
         {"id": 8, "image_id": 2, "category_id": 8, "bbox": [0, 0, 5, 9], "iscrowd": 1},
         {"id": 9, "image_id": 2, "category_id": 8, "bbox": [0, 0, 5, 9], "segmentation": [[1, 2, 3]]},
+        {"id": 10, "image_id": 2, "category_id": 8, "bbox": [0, 0, 5, 9], "segmentation": [[1, 2, 3, float("inf"), 2, 2]]},
     ]
     lost = {"id": 500, "file_name": "lost.png", "height": HEIGHT, "width": WIDTH}
     other = {"id": 501, "file_name": "other.png", "height": WIDTH, "width": HEIGHT}
@@ -229,7 +230,7 @@ def test_what_is_wrong_is_counted_and_named_and_the_rest_is_used(tmp_path, drawn
         "1 annotations of no image: annotations/instances.json annotation 5",
         "1 boxes that are not four numbers, left out: annotations/instances.json annotation 6",
         "1 crowds, left out: annotations/instances.json annotation 8",
-        "1 outlines that cannot be read, whose boxes are kept: annotations/instances.json annotation 9",
+        "2 outlines that cannot be read, whose boxes are kept: annotations/instances.json annotation 9",
         "1 annotations without an image: lost.png (annotations/instances.json)",
         "1 images of another extent than annotated, left out: images/other.png (60x40, not 40x60)",
         "1 images without an annotation, left out: images/plain.png",
@@ -248,8 +249,9 @@ def test_what_is_wrong_is_counted_and_named_and_the_rest_is_used(tmp_path, drawn
 
 def test_lines_of_yolo_that_say_nothing_are_counted():
     faults = Faults()
-    text = "0 0.5 0.5 0.2 0.2\n\n1 0.5 0.5\nx 0.5 0.5 0.1 0.1\n5 0.5 0.5 0.1 0.1\n-1 0.5 0.5 0.1 0.1\n0.5 0.5 0.5 0.1 0.1\n"
-    found = yolo(text, ("a", "b"), "labels/1.txt", faults)
+    lines = ["0 0.5 0.5 0.2 0.2", "", "1 0.5 0.5 nan 0.1", "x 0.5 0.5 0.1 0.1", "5 0.5 0.5 0.1 0.1", "-1 0.5 0.5 0.1 0.1",
+             "0.5 0.5 0.5 0.1 0.1"]  # fmt: skip
+    found = yolo("\n".join(lines), ("a", "b"), "labels/1.txt", faults)
     assert [(thing.name, thing.box) for thing in found.things] == [("a", (0.4, 0.4, 0.6, 0.6))]
     assert faults == {
         "lines that are not a class and four numbers, left out": ["labels/1.txt:3", "labels/1.txt:4"],
@@ -264,6 +266,8 @@ def test_an_annotation_that_is_none_is_refused_by_name():
         pascal_voc(b"<annotation>", "1.xml", Faults())
     with pytest.raises(ValueError, match=r"1\.json: not an annotation file of COCO, expected images, annotations and cat"):
         coco(b'{"images": []}', "1.json", Faults())
+    with pytest.raises(ValueError, match=r"1\.json: not an annotation file of COCO"):
+        coco(b'{"images": [], "categories": [], "annotations": [1]}', "1.json", Faults())
 
 
 def test_a_folder_that_holds_nothing_to_learn_from_is_refused(tmp_path, drawn):
@@ -279,10 +283,8 @@ def test_a_folder_that_holds_nothing_to_learn_from_is_refused(tmp_path, drawn):
 
 def test_the_pixels_in_a_polygon_are_those_whose_centres_are():
     random = torch.Generator().manual_seed(0)
-    shapes_of = [
-        torch.rand(count, 2, generator=random, dtype=torch.float64) * torch.tensor([14.0, 11.0]) - 1 for count in (3, 5, 9)
-    ]
-    made = polygons(shapes_of, 9, 12)
+    corners_of = [14 * torch.rand(count, 2, generator=random, dtype=torch.float64) - 1 for count in (3, 5, 9)]
+    made = polygons(corners_of, 9, 12)
 
     def within(corners, x, y):
         odd = False

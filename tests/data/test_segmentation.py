@@ -133,6 +133,7 @@ def test_black_and_white_masks_are_of_two_classes(tmp_path, drawn):
         save(drawn["segmentation"][index] > 0, tmp_path / "masks" / f"{index}_mask.png")
     folder = SegmentationFolder(tmp_path)
     assert folder.classes == ("background", "foreground")
+    assert folder.report() == ""
     batch = next(iter(folder.streams((HEIGHT, WIDTH), 6).train))
     assert batch["segmentation"].unique().tolist() == [0, 1]
 

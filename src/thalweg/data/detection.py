@@ -10,6 +10,7 @@ sees later; boxes and outlines alike.   D2L 13.3, 13.6
 """
 
 import json
+import math
 import re
 import statistics
 from collections import Counter
@@ -82,10 +83,14 @@ def coco(content: bytes, where: str, faults: Faults) -> tuple[list[Annotation], 
     try:
         held = json.loads(content)
         names = {category["id"]: str(category["name"]) for category in held["categories"]}
-        found = {image["id"]: Annotation(str(image["file_name"]), (image.get("height") or 0, image.get("width") or 0), [])
-                 for image in held["images"]}  # fmt: skip
-        rows = list(held["annotations"])
-    except (ValueError, KeyError, TypeError) as error:
+        found = {
+            image["id"]: Annotation(
+                str(image["file_name"]), (float(image.get("height") or 0), float(image.get("width") or 0)), []
+            )
+            for image in held["images"]
+        }
+        rows = [dict(row) for row in held["annotations"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         expected = "expected images, annotations and categories"
         raise ValueError(f"{where}: not an annotation file of COCO, {expected}: {type(error).__name__} {error}") from error
     for number, row in enumerate(rows):
@@ -118,7 +123,54 @@ def _outline(written: list | dict | None) -> list[Tensor] | Tensor | None:
         height, width = written["size"]
         runs = torch.tensor(written["counts"])
         return (torch.arange(len(runs)) % 2 == 1).repeat_interleave(runs).reshape(width, height).T
-    return [torch.tensor(polygon, dtype=torch.float64).reshape(-1, 2) for polygon in written] if written else None
+    outline = [torch.tensor(polygon, dtype=torch.float64).reshape(-1, 2) for polygon in written or ()]
+    if not all(corners.isfinite().all() for corners in outline):
+        raise ValueError("a corner that is no place")
+    return outline or None
+
+
+def yolo(content: str, classes: Sequence[str], where: str, faults: Faults) -> Annotation:
+    """The annotation in a text file of YOLO: a line a thing, the number of its class, then centre, width and height of its
+    box, or x and y of every corner of its outline, as shares of the image's extent.   Redmon et al. 2015, arXiv:1506.02640.
+    """
+    things = []
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():
+            continue
+        place = f"{where}:{number}"
+        try:
+            index, *values = map(float, line.split())
+        except ValueError:
+            values = []
+        if not (len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0)) or not all(map(math.isfinite, values)):
+            faults["lines that are not a class and four numbers, left out"].append(place)
+        elif index not in range(len(classes)):
+            faults[f"objects of the unknown class {index:g}, left out"].append(place)
+        elif len(values) == 4:
+            x, y, across, down = values[0], values[1], values[2] / 2, values[3] / 2
+            things.append(Thing(classes[int(index)], (x - across, y - down, x + across, y + down)))
+        else:
+            corners = torch.tensor(values, dtype=torch.float64).reshape(-1, 2)
+            left, top, right, bottom = *corners.amin(0).tolist(), *corners.amax(0).tolist()
+            things.append(Thing(classes[int(index)], (left, top, right, bottom), [corners]))
+    return Annotation(Path(where).with_suffix(".jpg").name, (1, 1), things)
+
+
+def declared(folder: Path) -> tuple[str, ...]:
+    """The classes that a folder's yaml file names, else its classes.txt, one a line; none if there is neither."""
+    for path in sorted(folder.glob("*.y*ml")):
+        text = path.read_text(encoding="utf8", errors="replace")
+        if start := re.search(r"^names\s*:", text, re.MULTILINE):
+            rest = text[start.end() :]
+            inline = re.match(r"\s*[\[{](.*?)[\]}]", rest, re.DOTALL)
+            block = re.match(r"[^\n]*\n((?:\s*(?:-|\d+\s*:)[^\n]*\n?)*)", rest)
+            entries = inline[1].split(",") if inline else block[1].splitlines() if block else []
+            found = [re.fullmatch(r"\s*(?:-|(\d+)\s*:)?\s*(.*?)\s*", entry) for entry in entries]
+            numbered = sorted((int(entry[1] or place), entry[2].strip("'\"")) for place, entry in enumerate(found) if entry)
+            return tuple(name for _, name in numbered if name)
+    path = folder / "classes.txt"
+    lines = path.read_text(encoding="utf8", errors="replace").splitlines() if path.exists() else []
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def polygons(outline: Sequence[Tensor], height: int, width: int) -> Tensor:
@@ -156,49 +208,6 @@ def sound(annotation: Annotation, classes: Sequence[str], where: str, faults: Fa
     return kept
 
 
-def yolo(content: str, classes: Sequence[str], where: str, faults: Faults) -> Annotation:
-    """The annotation in a text file of YOLO: a line a thing, the number of its class, then centre, width and height of its
-    box, or x and y of every corner of its outline, as shares of the image's extent.   Redmon et al. 2015, arXiv:1506.02640.
-    """
-    things = []
-    for number, line in enumerate(content.splitlines(), 1):
-        if not line.strip():
-            continue
-        place = f"{where}:{number}"
-        try:
-            index, *values = map(float, line.split())
-        except ValueError:
-            values = []
-        if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-            faults["lines that are not a class and four numbers, left out"].append(place)
-        elif index not in range(len(classes)):
-            faults[f"objects of the unknown class {index:g}, left out"].append(place)
-        elif len(values) == 4:
-            x, y, across, down = values[0], values[1], values[2] / 2, values[3] / 2
-            things.append(Thing(classes[int(index)], (x - across, y - down, x + across, y + down)))
-        else:
-            corners = torch.tensor(values, dtype=torch.float64).reshape(-1, 2)
-            left, top, right, bottom = *corners.amin(0).tolist(), *corners.amax(0).tolist()
-            things.append(Thing(classes[int(index)], (left, top, right, bottom), [corners]))
-    return Annotation(Path(where).with_suffix(".jpg").name, (1, 1), things)
-
-
-def declared(folder: Path) -> tuple[str, ...]:
-    """The classes that a folder's yaml file names, else its classes.txt, one a line; none if there is neither."""
-    for path in sorted(folder.glob("*.y*ml")):
-        text = path.read_text(encoding="utf8")
-        if start := re.search(r"^names\s*:", text, re.MULTILINE):
-            rest = text[start.end() :]
-            inline = re.match(r"\s*[\[{](.*?)[\]}]", rest, re.DOTALL)
-            block = re.match(r"[^\n]*\n((?:\s*(?:-|\d+\s*:)[^\n]*\n?)*)", rest)
-            entries = inline[1].split(",") if inline else block[1].splitlines() if block else []
-            found = [re.fullmatch(r"\s*(?:-|(\d+)\s*:)?\s*(.*?)\s*", entry) for entry in entries]
-            numbered = sorted((int(entry[1] or place), entry[2].strip("'\"")) for place, entry in enumerate(found) if entry)
-            return tuple(name for _, name in numbered if name)
-    path = folder / "classes.txt"
-    return tuple(line.strip() for line in path.read_text(encoding="utf8").splitlines() if line.strip()) if path.exists() else ()
-
-
 def target(annotation: Annotation, classes: Sequence[str], size: Sequence[int], most: int, masks: bool = False) -> Batch:
     """Boxes, box_label and, if asked for, masks of a scaled image, filled up to `most` with nothing of the label -1.
 
@@ -227,7 +236,7 @@ def _tensors(
     scenes = list(held)
     most = max(len(scene.things) for scene in scenes)
     targets = [target(scene, classes, size, most, masks) for scene in scenes]
-    image = torch.stack([read_image(read(scene.file), size) for scene in scenes])
+    image = torch.stack(list(ahead(lambda scene: read_image(read(scene.file), size), scenes, 100)))
     return {"image": image} | {name: torch.stack([part[name] for part in targets]) for name in targets[0]}
 
 
@@ -329,7 +338,7 @@ class DetectionFolder:
                 self.faults["annotation files that cannot be read, left out"].append(str(error))
         for form, annotations in by_form.items():
             if annotations:
-                things = sorted({thing.name for annotation, *_ in annotations for thing in annotation.things})
+                things = sorted({thing.name for annotation, *_ in annotations for thing in annotation.things} - {""})
                 return form, tuple(classes) or tuple(things), annotations
         raise ValueError(
             f"data={self.folder}: expected a json file of COCO, xml files of Pascal VOC, or labels/*.txt of YOLO and their "
@@ -347,13 +356,13 @@ class DetectionFolder:
                 self.faults["annotations without an image"].append(f"{annotation.file} ({inside})")
                 continue
             where = str(path.relative_to(self.folder))
-            declared = annotation.extent
+            said = annotation.extent
             if path in seen:
                 self.faults["further annotations of an image, left out"].append(f"{where} ({inside})")
             elif isinstance(extent, str):
                 self.faults["images that cannot be read, left out"].append(f"{where} ({extent})")
-            elif min(declared) > 0 and declared not in ((1, 1), extent):
-                sizes = [f"{side[1]:g}x{side[0]:g}" for side in (declared, extent)]
+            elif min(said) > 0 and said not in ((1, 1), extent):
+                sizes = [f"{side[1]:g}x{side[0]:g}" for side in (said, extent)]
                 self.faults["images of another extent than annotated, left out"].append(f"{where} ({sizes[1]}, not {sizes[0]})")
             else:
                 whole = _in_pixels(annotation, extent)

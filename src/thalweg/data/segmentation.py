@@ -62,7 +62,7 @@ def camvid(size: Sequence[int] = (240, 320)) -> Splits:
 
     def part(name: str) -> Batch:
         pairs = [line.split() for line in files.read(f"CamVid/{name}.txt").decode().splitlines()]
-        image = torch.stack([read_image(files.read(path), size) for path, _ in pairs])
+        image = torch.stack(list(ahead(lambda pair: read_image(files.read(pair[0]), size), pairs, 100)))
         number = torch.stack([read_mask(files.read(path), path, size) for _, path in pairs]).long()
         return {"image": image, "segmentation": number.masked_fill(number == len(CAMVID_CLASSES), IGNORE)}
 
@@ -138,10 +138,10 @@ class SegmentationFolder:
         for place, name in enumerate(self.classes):
             if place not in examples:
                 self.faults["classes without a pixel to train on"].append(name)
-        known = {*range(len(names)), *([] if self.colours is not None else [IGNORE])}
+        known = {*self.table, *range(len(names))} | ({IGNORE} if self.colours is None else set())
         for scene in self.scenes:
-            for number in set(scene.numbers) - known:
-                value = "a colour" if self.colours is not None else f"the number {number}"
+            for number in sorted(set(scene.numbers) - known):
+                value = f"the number {number}" if self.colours is None else "a colour"
                 self.faults[f"masks with {value} that no class has and that does not count"].append(self._name(scene.mask))
         self.extent = [round(statistics.median(scene.extent[side] for scene in self.scenes)) for side in (0, 1)]
 
@@ -208,7 +208,11 @@ class SegmentationFolder:
 def _declared(folder: Path) -> tuple[list[str], Tensor | None]:
     """The classes that a folder's file names, one a line, and their colours if it gives them."""
     path = next(iter(sorted([*folder.glob("class*.txt"), *folder.glob("class*.csv")])), None)
-    lines = [line.strip() for line in path.read_text(encoding="utf8").splitlines() if line.strip()] if path else []
+    lines = (
+        [line.strip() for line in path.read_text(encoding="utf8", errors="replace").splitlines() if line.strip()]
+        if path
+        else []
+    )
     coloured = [found for line in lines if (found := re.fullmatch(r"(.+?)[\s,;]+(\d+)[\s,;]+(\d+)[\s,;]+(\d+)", line))]
     if not coloured:
         return lines, None
