@@ -64,8 +64,8 @@ def language_from_transformers(name: str, shape: tuple[int, ...], **arguments) -
 
 def pixels_from_torchvision(name: str, shape: tuple[int, ...], depths: list[int], **head) -> tuple[torch.Tensor, str]:
     """Logits of a segmenter of torchvision, its head on a small dilated ResNet; it writes no config.json."""
-    from torchvision.models.resnet import Bottleneck, ResNet
     from torchvision.models._utils import IntermediateLayerGetter
+    from torchvision.models.resnet import Bottleneck, ResNet
     from torchvision.models.segmentation import deeplabv3
 
     trunk = ResNet(Bottleneck, [*depths, 1], replace_stride_with_dilation=[True, True, True])

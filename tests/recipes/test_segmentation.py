@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 def test_what_is_not_said_is_chosen_by_the_data_and_told(folder):
     made = segmenter(data=folder)
     assert made.task.classes == SCENE_CLASSES
-    assert made.notes["images"] == "train 13, valid 3, test 3, about 60x40, seen at 64x48"  # multiples of 16, nearest
+    assert made.notes["images"] == "train 13, valid 3, test 3, about 60x40, seen at 60x40"
     assert "unet" in made.notes["model"]
     assert "3.png" in made.notes["what was wrong"]
     assert made.epochs == 100

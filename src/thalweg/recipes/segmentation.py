@@ -116,7 +116,7 @@ def segmenter(
     """
     folder = SegmentationFolder(data)
     longer = image_size or min(320, max(folder.extent))
-    size = [max(32, 16 * round(side * longer / max(folder.extent) / 16)) for side in folder.extent]
+    size = [max(32, round(side * longer / max(folder.extent))) for side in folder.extent]
     splits = folder.streams(size, batch_size, augment=[flip(), resized_crop(0.4), colour()])
     examples = splits.train.size
     make, smaller = (unet, {"width": 16}) if model == "auto" else (builder(model), {})
