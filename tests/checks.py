@@ -87,6 +87,15 @@ def looks_at_places(model: nn.Module, image: Tensor) -> None:
     assert ((centre > 0) & (centre < 1)).all()
 
 
+def names_every_pixel(model: nn.Module, image: Tensor) -> None:
+    """Logits at the extent of the image, also where it does not divide by what the model halves it to."""
+    for part in (image, image[..., :-1, :-3]):
+        found = model(part)
+        assert found.ndim == 4
+        assert (len(found), *found.shape[2:]) == (len(part), *part.shape[2:])
+        assert found.is_floating_point()
+
+
 def reads_backwards_only(model: nn.Module, tokens: Tensor) -> None:
     """Logits at every place, which the future does not change and a cache does not either."""
     logits = model(tokens)
@@ -117,6 +126,7 @@ PROMISES: dict[str, Callable[[nn.Module, Tensor], None]] = {
     "action-value": gives_a_row_an_example,
     "backbone": gives_maps_of_half_the_extent,
     "detector": looks_at_places,
+    "segmenter": names_every_pixel,
     "language-model": reads_backwards_only,
     "generator": samples_from_a_latent,
     "policy": gives_a_distribution,

@@ -97,6 +97,22 @@ def test_a_backbone_whose_maps_do_not_halve_is_rejected(model):
         checks.answers_as("backbone", model, IMAGE)
 
 
+class Names(nn.Module):
+    def __init__(self, extent: int = 1) -> None:
+        super().__init__()
+        self.extent = extent
+
+    def forward(self, image):
+        height, width = (side // self.extent * self.extent for side in image.shape[2:])
+        return image[..., :height, :width]
+
+
+def test_a_segmenter_that_leaves_pixels_out_is_rejected():
+    checks.answers_as("segmenter", Names(), IMAGE)
+    with pytest.raises(AssertionError):
+        checks.answers_as("segmenter", Names(4), IMAGE)
+
+
 class Counting(nn.Module):
     """Says how often it has read each token so far; the cache is what it has counted."""
 

@@ -8,7 +8,15 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from thalweg.data.sources import digits
 from thalweg.layers.boxes import iou
-from thalweg.metrics import AveragePrecision, LinearProbe, MostWrong, NearestNeighbours, RandomFeatures, Verification
+from thalweg.metrics import (
+    AveragePrecision,
+    BoundaryScore,
+    LinearProbe,
+    MostWrong,
+    NearestNeighbours,
+    RandomFeatures,
+    Verification,
+)
 
 
 @pytest.fixture
@@ -186,3 +194,57 @@ def test_average_precision_by_hand():
     assert metric.compute().item() == pytest.approx(51 / 101)
     metric.update(torch.zeros(0, 0), torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long())  # an image of nothing
     assert metric.compute().item() == pytest.approx(51 / 101)
+
+
+def naive_boundary_score(predicted, true, num_classes, tolerance):
+    """The formula, pixel by pixel."""
+    scores = []
+    borders = [[_borders(x, true, label) for label in range(num_classes)] for x in (predicted, true)]
+    for found, wanted in zip(*borders, strict=True):
+        if not found and not wanted:
+            continue
+        share = [
+            sum(any(i == k and (r - u) ** 2 + (c - v) ** 2 <= tolerance**2 for k, u, v in other) for i, r, c in some)
+            / max(len(some), 1)
+            for some, other in ((found, wanted), (wanted, found))
+        ]
+        scores.append(2 * share[0] * share[1] / max(sum(share), 1e-12))
+    return sum(scores) / len(scores)
+
+
+def _borders(x, true, label):
+    """(image, row, column) of the pixels of a class with another beside them, and nothing beside them that is ignored."""
+    found, (_, height, width) = [], x.shape
+    for image, row, column in (x == label).nonzero().tolist():
+        around = true[image, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        steps = ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1))
+        beside = [int(x[image, r, c]) for r, c in steps if 0 <= r < height and 0 <= c < width]
+        if any(other != label for other in beside) and not (around == 255).any():
+            found.append((image, row, column))
+    return found
+
+
+@pytest.mark.parametrize("tolerance", [0, 1, 1.5, 2])
+def test_the_boundary_score_is_that_of_its_definition(tolerance):
+    true = torch.randint(0, 3, (4, 5, 6)).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    predicted = torch.where(torch.rand(4, 10, 12) < 0.15, torch.randint(0, 4, (4, 10, 12)), true.roll(1, 2))
+    true[:, :2, 5:7] = 255
+    metric = BoundaryScore(5, tolerance)
+    for part in (slice(0, 1), slice(1, 4)):
+        metric.update(predicted[part], true[part])
+    expected = naive_boundary_score(predicted, true, 5, tolerance)
+    assert 0.1 < expected < 0.99
+    assert float(metric.compute()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_shifted_outline_costs_more_of_the_boundary_score_than_of_the_pixels():
+    true = torch.zeros(1, 60, 60, dtype=torch.long)
+    true[:, 10:50, 10:50] = 1
+    predicted = true.roll(4, 2)
+    metric = BoundaryScore(2, 2)
+    metric.update(predicted, true)
+    assert (predicted == true).float().mean() > 0.9
+    assert float(metric.compute()) < 0.6
+    metric.reset()
+    metric.update(true.roll(1, 2), true)
+    assert float(metric.compute()) == 1

@@ -277,3 +277,55 @@ def feature_maps(x: Tensor) -> "Figure":
     """The channels of an activation, each from its least (black) to its largest value (white).   x: [channel height width]"""
     low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
     return image_grid(((x - low) / (high - low).clamp(min=1e-8))[:, None], [str(channel) for channel in range(len(x))])
+
+
+def palette(count: int) -> Tensor:
+    """Colours far apart, one a class: hues go round by the golden angle, light and dark in turns.   [count 3] in [0, 1]"""
+    from matplotlib.colors import hsv_to_rgb
+
+    number = numpy.arange(count)
+    hue, value = (0.45 + number * (3 - 5**0.5) / 2) % 1, 1 - 0.2 * (number % 2)
+    return torch.from_numpy(hsv_to_rgb(numpy.stack([hue, numpy.ones(count), value], 1))).float()
+
+
+def tinted(image: Tensor, segmentation: Tensor, colours: Tensor, strength: float = 0.55) -> Tensor:
+    """Images with the colour of its class on every pixel; where the class is none of the colours, they stay as they are.
+
+    image: [batch channel height width], uint8 or float in [0, 1]; segmentation: [batch height width]; colours: [class 3].
+    """
+    pixels = image.float() / (255 if image.dtype == torch.uint8 else 1)
+    named = segmentation < len(colours)
+    colour = colours.to(pixels)[segmentation.where(named, 0)].movedim(-1, 1)
+    return torch.where(named[:, None], torch.lerp(pixels, colour, strength), pixels)
+
+
+def overlay(image: Tensor, segmentation: Tensor, classes: Sequence[str]) -> "Figure":
+    """An image with the class of each pixel as a colour on it, and which is which.
+
+    image: [channel height width], segmentation: [height width].
+    """
+    return segmentations({"": tinted(image[None], segmentation[None], palette(len(classes)))}, segmentation, classes, width=6.0)
+
+
+def segmentations(
+    pictures: Mapping[str, Tensor], segmentation: Tensor, classes: Sequence[str], *, width: float = 2.6
+) -> "Figure":
+    """Rows of pictures of the same scene, one a name, with a legend of the classes in the segmentation.
+
+    pictures: [row channel height width] each, float in [0, 1].   width: of a picture, inch
+    """
+    from matplotlib.patches import Patch
+
+    rows, _, high, wide = next(iter(pictures.values())).shape
+    figure, axes = new_figure(width * len(pictures) + 1.2, width * high / wide * rows + 0.2, rows, len(pictures))
+    for column, (name, picture) in enumerate(pictures.items()):
+        axes[0, column].set_title(name, fontsize=9)
+        shown = picture.clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3).cpu().numpy()
+        for axis, pixels in zip(axes[:, column], shown, strict=True):
+            axis.axis("off")
+            axis.imshow(pixels, interpolation="nearest")
+    colours, present = palette(len(classes)).tolist(), segmentation.unique().tolist()
+    patches = [Patch(color=colours[label], label=classes[label]) for label in present if label < len(classes)]
+    if patches:
+        figure.legend(handles=patches, loc="outside right upper", fontsize=8, ncols=-(-len(patches) // 24))
+    return figure

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, normalize, one_hot
+from torch.nn.functional import conv2d, max_pool2d, normalize, one_hot
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities import dim_zero_cat
@@ -24,8 +24,8 @@ class Perplexity(MeanLoss):
         return super().compute().exp()
 
 
-class MostWrong(Metric):
-    """Keeps the examples of the largest loss: input, label, prediction and its probability.
+class Worst(Metric):
+    """Keeps the rows of the largest loss, of tensors of these names.
 
     What a model gets most wrong is where the data are wrong, or where it has something to learn.
     """
@@ -33,17 +33,14 @@ class MostWrong(Metric):
     higher_is_better = None
     full_state_update = False
 
-    def __init__(self, kept: int = 24, **arguments: Any):
+    def __init__(self, *names: str, kept: int = 24, **arguments: Any):
         super().__init__(**arguments)
         self.kept = kept
-        for name in ("loss", "label", "predicted", "probability", "image"):
+        for name in ("loss", *names):
             self.add_state(name, [], dist_reduce_fx="cat")
 
-    def update(self, logits: Tensor, label: Tensor, image: Tensor) -> None:
-        logits = logits.float()
-        loss = torch.nn.functional.cross_entropy(logits, label, reduction="none")
-        probability, predicted = logits.softmax(-1).max(-1)
-        new = {"loss": loss, "label": label, "predicted": predicted, "probability": probability, "image": image}
+    def update(self, loss: Tensor, **tensors: Tensor) -> None:
+        new = {"loss": loss, **tensors}
         rows = {name: torch.cat([*held, new[name]]) for name, held in self.metric_state.items()}
         for name, value in self._worst(rows).items():
             setattr(self, name, [value])
@@ -54,6 +51,69 @@ class MostWrong(Metric):
     def _worst(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         worst = rows["loss"].topk(min(self.kept, len(rows["loss"]))).indices
         return {name: value[worst] for name, value in rows.items()}
+
+
+class MostWrong(Worst):
+    """Keeps the examples of the largest loss of a classifier: input, label, prediction and its probability."""
+
+    def __init__(self, kept: int = 24, **arguments: Any):
+        super().__init__("label", "predicted", "probability", "image", kept=kept, **arguments)
+
+    def update(self, logits: Tensor, label: Tensor, image: Tensor) -> None:  # type: ignore[override]
+        logits = logits.float()
+        loss = torch.nn.functional.cross_entropy(logits, label, reduction="none")
+        probability, predicted = logits.softmax(-1).max(-1)
+        super().update(loss, label=label, predicted=predicted, probability=probability, image=image)
+
+
+class BoundaryScore(Metric):
+    """How well the borders between classes are drawn: an area may be nearly all right and its outline all wrong.
+
+    F = 2 P R / (P + R), the mean over the classes that have a border somewhere; P: the share of a class's predicted border
+    that is within `tolerance` pixels of its true border, R: the share of the true that is within so many of the predicted;
+    over all images. A border is of pixels of a class with another class next to them, above, below, left or right. Where
+    the truth is ignore_index there is no border, nor next to it.
+    predicted, true: [batch height width].   Csurka, Larlus, Perronnin 2013, with images pooled.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, num_classes: int, tolerance: float = 2.0, ignore_index: int = 255, **arguments: Any):
+        super().__init__(**arguments)
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+        offset = torch.arange(-int(tolerance), int(tolerance) + 1)
+        self.disc = (offset[:, None] ** 2 + offset**2 <= tolerance**2).float()
+        # hits among the predicted, the predicted, hits among the true, the true
+        self.add_state("counts", torch.zeros(4, num_classes, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, true: Tensor) -> None:
+        counted = true != self.ignore_index
+        alone = max_pool2d((~counted).float()[:, None], 3, 1, 1)[:, 0] == 0
+        of = [_border(x.where(counted, -1)) & alone for x in (predicted, true)]
+        for label in range(self.num_classes):
+            found, wanted = ((border & (x == label))[:, None].float() for border, x in zip(of, (predicted, true), strict=True))
+            near = [conv2d(x, self.disc.to(x)[None, None], padding="same") > 0 for x in (wanted, found)]
+            self.counts[:, label] += torch.stack(
+                [(found * near[0]).sum(), found.sum(), (wanted * near[1]).sum(), wanted.sum()]
+            ).long()
+
+    def compute(self) -> Tensor:
+        hits, predicted, found, true = self.counts.double()
+        precision, recall = hits / predicted.clamp(min=1), found / true.clamp(min=1)
+        score = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
+        return score[true + predicted > 0].mean().float()
+
+
+def _border(label: Tensor) -> Tensor:
+    """Pixels with another number next to them.   [batch height width]"""
+    border = torch.zeros_like(label, dtype=torch.bool)
+    for axis in (1, 2):
+        differs = label.diff(dim=axis) != 0
+        border.narrow(axis, 0, differs.shape[axis]).logical_or_(differs)
+        border.narrow(axis, 1, differs.shape[axis]).logical_or_(differs)
+    return border
 
 
 class _Features(Metric):

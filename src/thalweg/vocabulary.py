@@ -101,6 +101,13 @@ class Detector(Protocol):
 
 
 @runtime_checkable
+class Segmenter(Protocol):
+    """Logits of the classes at every pixel of an image of whatever extent."""
+
+    def forward(self, image: Tensor) -> Float[Tensor, "batch class height width"]: ...
+
+
+@runtime_checkable
 class LanguageModel(Protocol):
     """Logits of the next token at every place; a cache holds what was read before."""
 
@@ -137,6 +144,7 @@ KINDS: dict[str, type] = {
     "regressor": Regressor,
     "backbone": Backbone,
     "detector": Detector,
+    "segmenter": Segmenter,
     "language-model": LanguageModel,
     "generator": Generator,
     "action-value": ActionValue,

@@ -62,6 +62,20 @@ def language_from_transformers(name: str, shape: tuple[int, ...], **arguments) -
             return model(tokens(*shape, vocab_size=arguments["vocab_size"])).logits, config
 
 
+def pixels_from_torchvision(name: str, shape: tuple[int, ...], depths: list[int], **head) -> tuple[torch.Tensor, str]:
+    """Logits of a segmenter of torchvision, its head on a small dilated ResNet; it writes no config.json."""
+    from torchvision.models._utils import IntermediateLayerGetter
+    from torchvision.models.resnet import Bottleneck, ResNet
+    from torchvision.models.segmentation import deeplabv3
+
+    trunk = ResNet(Bottleneck, [*depths, 1], replace_stride_with_dilation=[True, True, True])
+    trunk = IntermediateLayerGetter(trunk, {"layer3": "out"})
+    model = getattr(deeplabv3, name)(trunk, deeplabv3.DeepLabHead(1024, **head)).double().eval()
+    model.load_state_dict(filled(model.state_dict()))
+    with torch.inference_mode():
+        return model(images(*shape))["out"], "{}"
+
+
 tiny_resnet = {"embedding_size": 8, "num_labels": 7}
 tiny_vit = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 96, "num_labels": 7}
 pool = {"global_pool": "avg", "class_token": False, "fc_norm": False}
@@ -78,6 +92,8 @@ CASES = {
                                        {"layer_type": "bottleneck", "num_channels": 1, "hidden_sizes": [32, 64],
                                         "depths": [2, 3], **tiny_resnet}),
     "vit-transformers": (from_transformers, "ViT", (2, 3, 32, 32), {"image_size": 32, "patch_size": 8, **tiny_vit}),
+    "deeplabv3-torchvision": (pixels_from_torchvision, "DeepLabV3", (1, 3, 41, 33),
+                              {"depths": [1, 2, 2], "num_classes": 3, "atrous_rates": [1, 2, 4]}),
     "gpt2-transformers": (language_from_transformers, "GPT2", (2, 16),
                           {"vocab_size": 50, "n_positions": 20, "n_embd": 24, "n_layer": 3, "n_head": 3}),
 }  # fmt: skip

@@ -13,23 +13,27 @@ from torch.nn.functional import relu
 from thalweg.weights import Config, Layout, understood
 
 
-def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
+def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     """Convolution and batch normalisation."""
-    convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+    padding = kernel_size // 2 * dilation
+    convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 through a bottleneck of a quarter of the width, and the shortcut."""
+    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 through a bottleneck of a quarter of the width, and the shortcut.
 
-    def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool):
+    dilation: of the first 3x3 convolution, which has the stride, and of the second.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool, dilation: Sequence[int] = (1, 1)):
         super().__init__()
         self.out_channels = out = 4 * channels if bottleneck else channels
         layers = (
-            [conv(in_channels, channels, 1), conv(channels, channels, 3, stride), conv(channels, out, 1)]
+            [conv(in_channels, channels, 1), conv(channels, channels, 3, stride, dilation[0]), conv(channels, out, 1)]
             if bottleneck
-            else [conv(in_channels, channels, 3, stride), conv(channels, out, 3)]
+            else [conv(in_channels, channels, 3, stride, dilation[0]), conv(channels, out, 3, 1, dilation[1])]
         )
         self.layers = nn.ModuleList(layers)
         nn.init.zeros_(layers[-1][1].weight)  # type: ignore[arg-type]  # every block starts as its shortcut
@@ -47,6 +51,7 @@ class ResNet(nn.Module):
 
     stem: what comes before the first stage: "large" halves the extent twice (224x224 images), "medium" once, "small" keeps
     it (32x32 images).
+    dilated: how many of the last stages keep the extent and look 2, 4 ... times as wide instead, as segmentation wants.
     image: [batch channel height width] -> logits [batch class]
     """
 
@@ -58,8 +63,11 @@ class ResNet(nn.Module):
         num_classes: int = 1000,
         width: int = 64,
         stem: Literal["large", "medium", "small"] = "large",
+        dilated: int = 0,
     ):
         super().__init__()
+        if not 0 <= dilated < len(depths):
+            raise ValueError(f"dilated={dilated}: expected 0 to {len(depths) - 1}, as the first stage has no stride")
         if stem not in ("large", "medium", "small"):
             raise ValueError(f"stem={stem!r}: expected large, medium or small")
         first = conv(in_channels, width, 7, 2) if stem == "large" else conv(in_channels, width, 3)
@@ -67,9 +75,11 @@ class ResNet(nn.Module):
         self.stem = nn.Sequential(first, nn.ReLU(), *pool)
         self.stages, channels = nn.ModuleList(), width
         for stage, depth in enumerate(depths):
-            blocks = nn.Sequential()
+            blocks, wide = nn.Sequential(), 1 << max(0, stage + 1 - len(depths) + dilated)
             for position in range(depth):
-                block = Block(channels, width << stage, 2 if stage and not position else 1, bottleneck)
+                stride = 2 if stage and not position and wide == 1 else 1
+                before = wide if position or wide == 1 else wide // 2  # where the stride was, pixels are as near as before
+                block = Block(channels, width << stage, stride, bottleneck, (before, wide))
                 blocks.append(block)
                 channels = block.out_channels
             self.stages.append(blocks)
@@ -106,11 +116,13 @@ def resnet9(**arguments: Any) -> ResNet:
 
 
 def sizes(model: ResNet) -> dict[str, Any]:
-    """What ResNet was given; ValueError unless its stem is the large one, as in every public library."""
+    """What ResNet was given; ValueError unless its stem is the large one and every stage but the first halves the extent."""
     first: Any = model.stem[0]
     stages: Any = model.stages
     if first[0].kernel_size != (7, 7):
         raise ValueError("stem: of 3x3 filters; the public ResNets have the large one")
+    if any(stage[0].shortcut[0].stride != (2, 2) for stage in stages[1:]):
+        raise ValueError("dilated: the public ResNets halve the extent at every stage")
     return {"depths": [len(stage) for stage in stages], "bottleneck": len(stages[0][0].layers) == 3,
             "in_channels": first[0].in_channels, "num_classes": model.head.out_features,
             "width": first[0].out_channels}  # fmt: skip
