@@ -16,6 +16,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,10 +118,14 @@ def understood(config: Config, free: Sequence[str], **fixed: Any) -> None:
         raise ValueError(f"config.json says {', '.join(wrong)}: not understood")
 
 
+@cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\{0\}", r"(\d+)").replace(r"\{1\}", r"(\d+)").replace(r"\*", "(.*)"))
+
+
 def translate(pattern: str, into: str, name: str) -> str | None:
     """The name rewritten from one pattern into the other, or None if the pattern does not match it."""
-    regex = re.escape(pattern).replace(r"\{0\}", r"(\d+)").replace(r"\{1\}", r"(\d+)").replace(r"\*", "(.*)")
-    if not (match := re.fullmatch(regex, name)):
+    if not (match := _regex(pattern).fullmatch(name)):
         return None
     hole = re.compile(r"\{[01]\}|\*")
     held = [v if h == "*" else str(int(v) - int(h[1])) for h, v in zip(hole.findall(pattern), match.groups(), strict=True)]

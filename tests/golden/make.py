@@ -34,6 +34,16 @@ def from_timm(name: str, shape: tuple[int, ...], **arguments) -> tuple[torch.Ten
         return model(images(*shape)), config
 
 
+def from_torchvision(name: str, shape: tuple[int, ...], config: str, **arguments) -> tuple[torch.Tensor, str]:
+    """Output of a model of torchvision, which writes no config.json: timm's stands in."""
+    from torchvision import models
+
+    model = getattr(models, name)(**arguments).double().eval()
+    model.load_state_dict(filled(model.state_dict()))
+    with torch.inference_mode():
+        return model(images(*shape)), config
+
+
 def from_transformers(name: str, shape: tuple[int, ...], **arguments) -> tuple[torch.Tensor, str]:
     """Output and config.json of an image classifier of transformers; filled by the names in its file, not in memory."""
     import transformers
@@ -70,6 +80,19 @@ CASES = {
     "resnet34-timm": (from_timm, "resnet34", (2, 3, 64, 64), {"num_classes": 10}),
     "resnet50-timm": (from_timm, "resnet50", (2, 1, 64, 64), {"num_classes": 10, "in_chans": 1}),
     "vit-tiny-timm": (from_timm, "vit_tiny_patch16_224", (2, 3, 48, 48), {"num_classes": 10, "img_size": 48}),
+    "deit-tiny-timm": (from_timm, "deit_tiny_patch16_224", (2, 3, 32, 32), {"num_classes": 10, "img_size": 32}),
+    "mobilenetv2-timm": (from_timm, "mobilenetv2_100", (2, 1, 64, 64), {"num_classes": 10, "in_chans": 1}),
+    "mobilenetv2-narrow-timm": (from_timm, "mobilenetv2_035", (2, 3, 63, 50), {"num_classes": 10}),
+    "mobilenetv2-torchvision": (from_torchvision, "mobilenet_v2", (2, 3, 64, 64),
+                                {"num_classes": 10, "config": '{"architecture": "mobilenetv2_100", "num_classes": 10}'}),
+    "efficientnet-b0-timm": (from_timm, "efficientnet_b0", (2, 3, 64, 64), {"num_classes": 10}),
+    "efficientnet-lite1-timm": (from_timm, "efficientnet_lite1", (2, 3, 64, 64), {"num_classes": 10}),
+    "efficientnet-lite2-timm": (from_timm, "tf_efficientnet_lite2", (2, 3, 63, 50), {"num_classes": 10}),
+    "convnext-tiny-timm": (from_timm, "convnext_tiny", (2, 3, 64, 64),
+                           {"num_classes": 10, "depths": [2, 1, 3, 1], "dims": [24, 48, 96, 192]}),
+    "swin-tiny-timm": (from_timm, "swin_tiny_patch4_window7_224", (2, 3, 96, 96),
+                       {"num_classes": 10, "img_size": 96, "window_size": 3, "embed_dim": 24, "depths": [2, 1, 3, 2],
+                        "num_heads": [1, 2, 4, 8]}),
     "vit-mean-timm": (from_timm, "vit_tiny_patch16_224", (2, 3, 16, 16),
                       {"num_classes": 10, "img_size": 16, "patch_size": 4, "depth": 3, **pool}),
     "resnet-basic-transformers": (from_transformers, "ResNet", (2, 3, 48, 48),
