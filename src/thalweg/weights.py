@@ -102,12 +102,19 @@ def read_tensors(path: Path) -> tuple[Tensors, Any]:
     return {name: tensor.clone() for name, tensor in tensors.items()}, json.loads(header["state"])
 
 
+IMAGENET: dict[str, list] = {"mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225], "size": [224, 224]}
+
+
 class Layout(NamedTuple):
-    """How a library writes a family: tensor names; its config.json -> arguments of our class; our model -> config.json."""
+    """How a library writes a family: tensor names; its config.json -> arguments of our class; our model -> config.json.
+
+    seen: what images its weights were trained to see, where no file beside them says it.
+    """
 
     table: Table
     arguments: Callable[[Config], dict[str, Any]]
     config: Callable[[Any], Config]
+    seen: dict[str, list] = IMAGENET
 
 
 def understood(config: Config, free: Sequence[str], **fixed: Any) -> None:

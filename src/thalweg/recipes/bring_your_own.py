@@ -25,7 +25,6 @@ from thalweg.training.optimisers import MakeOptimizer, decayed
 from thalweg.training.schedules import cosine, warmup
 
 EXTENTS = (8, 16, 24, 28, 32, 48, 64, 96, 128)  # sides of training images: the largest that theirs allow
-IMAGENET: dict[str, list] = {"mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225], "size": [224, 224]}
 
 
 class Network(NamedTuple):
@@ -109,10 +108,7 @@ def _pretrained(folder: ImageFolder, model: str, source: str, image_size: int | 
         model = stated
     make = builder(model)
     module = public.pretrained(make, source, num_classes=len(folder.classes))
-    try:
-        seen = public.preprocessing(source)
-    except ValueError:
-        seen = IMAGENET
+    seen = public.preprocessing(source, make)
     size, channels = image_size or int(seen["size"][0]), len(seen["mean"])
     if problem := _problem(lambda: module, (2, channels, size, size), len(folder.classes)):
         raise ValueError(f"model={model!r}, pretrained={source!r}: does not classify images of {size}x{size}: {problem}")

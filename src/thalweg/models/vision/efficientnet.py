@@ -214,6 +214,7 @@ def counted(depths: list[int]) -> dict[str | tuple[str, ...], str | tuple[str, s
                    for number, (stage, block) in enumerate(blocks) for public, part in parts.items()}  # fmt: skip
 
 
+SEEN = {"mean": [127 / 255] * 3, "deviation": [128 / 255] * 3, "size": [224, 224]}
 PUBLIC = {
     "timm": Layout(
         {
@@ -238,7 +239,7 @@ PUBLIC = {
         timm_arguments,
         timm_config,
     ),
-    # packages of weights alone, without a config.json: timm's stands in
-    "efficientnet_pytorch": Layout(counted(depths(1.0, True)), timm_arguments, timm_config),
-    "efficientnet_pytorch-deeper": Layout(counted(depths(1.1, True)), timm_arguments, timm_config),  # Lite1 and Lite2
+    # the Lite forms as packages, which hold weights alone: timm's config.json stands in
+    "efficientnet_pytorch": Layout(counted(depths(1.0, True)), timm_arguments, timm_config, SEEN),
+    "efficientnet_pytorch-deeper": Layout(counted(depths(1.1, True)), timm_arguments, timm_config, SEEN),  # Lite1 and Lite2
 }
