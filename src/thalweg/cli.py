@@ -368,7 +368,8 @@ def similar(words: list[str]) -> None:
     values = _parse(parser, words)
     out = launch.drawing_place(values.out)
     from thalweg.build import load
-    from thalweg.inspection.similar import draw, similar as search
+    from thalweg.inspection.similar import draw
+    from thalweg.inspection.similar import similar as search
 
     try:
         found = search(load(model_folder(Path(values.model))), values.folder, values.query, count=values.count)

@@ -1,12 +1,13 @@
 """Public weights become a task of ours, which names what it sees, is saved, served, explained and taught further."""
 
+from typing import Any
+
 from thalweg import public
 from thalweg.build import adapt, build
 from thalweg.data.sources import imagenet_classes
 from thalweg.layers.standardize import standardize
 from thalweg.models import builder
 from thalweg.tasks.classification import Classification
-
 
 MIDDLE = 0.875  # of an image, in its own proportions, is what the networks of ImageNet are measured on
 
@@ -19,7 +20,7 @@ def adopt(model: str, source: str) -> Classification:
     ValueError if the weights do not fit; CorruptFile if they are damaged.
     """
     make = builder(model)
-    module = adapt(public.pretrained(make, source), standardize, **public.preprocessing(source, make), crop=MIDDLE)
+    module: Any = adapt(public.pretrained(make, source), standardize, **public.preprocessing(source, make), crop=MIDDLE)
     count = module.model.head.out_features
     names = public.classes(source) or (imagenet_classes() if count == 1000 else [str(label) for label in range(count)])
     return build(Classification, model=module, classes=list(names)).eval()

@@ -73,8 +73,9 @@ def image_classifier(
         "training": f"{epochs} epochs of {len(splits.train)} batches of {batch_size}, AdamW at {lr:g}; {changes}",
     }
     return Experiment(task=task, train=splits.train, valid=splits.valid, test=splits.test, epochs=epochs,
-                      optimizer=discriminative_adamw(lr, backbone=0.1 if pretrained else 1.0, weight_decay=0.05), schedule=warmup(0.1, cosine()), ema=0.99,
-                      monitor="accuracy", evaluate_every=max(30, len(splits.train)), notes=notes)  # fmt: skip
+                      optimizer=discriminative_adamw(lr, backbone=0.1 if pretrained else 1.0, weight_decay=0.05),
+                      schedule=warmup(0.1, cosine()), ema=0.99, monitor="accuracy",
+                      evaluate_every=max(30, len(splits.train)), notes=notes)  # fmt: skip
 
 
 def _fresh(folder: ImageFolder, model: str, image_size: int | None) -> Network:

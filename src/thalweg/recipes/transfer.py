@@ -77,7 +77,7 @@ def small_head_cifar10(*, pretrained: str | None = None, examples: int | None = 
     """
     splits = _few(examples)
     encoder = _seeing(adapt(_mobilenetv2(pretrained), without_head), image_size)
-    model = adapt(encoder, probe, feature_dim=FEATURES, num_classes=10, hidden_dim=hidden_dim)
+    model: Any = adapt(encoder, probe, feature_dim=FEATURES, num_classes=10, hidden_dim=hidden_dim)
     data, eyes = splits.streams(batch_size), model.encoder
     train, valid, test = (Encoded(part, eyes) for part in (data.train, data.valid, data.test))
     return Experiment(task=build(OnFeatures, model=model, classes=splits.classes), train=train, valid=valid, test=test,

@@ -1,4 +1,4 @@
-"""Our image models answer what timm, torchvision and transformers answer: public folder in, output of the golden file out, and back."""
+"""Image models answer what timm, torchvision and transformers answer: public folder in, golden output out, and back."""
 
 import json
 from pathlib import Path

@@ -121,8 +121,6 @@ def convnext_base(**arguments: Any) -> ConvNeXt:
     return ConvNeXt((3, 3, 27, 3), (128, 256, 512, 1024), **arguments)
 
 
-
-
 def timm_arguments(config: Config) -> dict[str, Any]:
     """What ConvNeXt takes, from timm's config.json."""
     known = {"tiny": ((3, 3, 9, 3), 96), "small": ((3, 3, 27, 3), 96), "base": ((3, 3, 27, 3), 128)}

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
 
-from thalweg.weights import Config, Layout, understood
+from thalweg.weights import Config, Layout, Table, understood
 
 Padding = Literal["same", "symmetric"]
 STAGES = (  # of table 1: expansion, filter, channels, blocks, stride
@@ -134,8 +134,8 @@ class EfficientNet(nn.Module):
     def features(self, image: Tensor) -> list[Tensor]:  # the last map of every extent, each half the one before
         maps = [self.stem(image)]
         for stage in self.stages:
-            x = stage(maps[-1])
-            maps = [*maps, x] if stage[0].stride == 2 else [*maps[:-1], x]
+            x, first = stage(maps[-1]), next(stage.children())
+            maps = [*maps, x] if first.stride == 2 else [*maps[:-1], x]
         return maps
 
     def forward(self, image: Tensor) -> Tensor:
@@ -190,9 +190,11 @@ def timm_arguments(config: Config) -> dict[str, Any]:
 def timm_config(model: EfficientNet) -> Config:
     """timm's config.json; ValueError if timm has no such model."""
     first: Any = model.stem[0]
-    if first.stride != (2, 2) or model.stages[1][0].stride != 2:  # type: ignore[index]
+    stages: Any = model.stages
+    if first.stride != (2, 2) or stages[1][0].stride != 2:
         raise ValueError("stem: of a small stride; the public EfficientNets have the large one")
-    size = next((name for name, size in SIZES.items() if size == (model.width, model.depth) and model.lite == (name != "b0")), "")
+    factors = (model.width, model.depth)
+    size = next((name for name in SIZES if SIZES[name] == factors and model.lite == (name != "b0")), "")
     written = {("symmetric", 1e-5): "", ("same", 1e-3): "tf_"}.get((model.padding, model.eps))
     if not size or written is None:
         raise ValueError(f"width={model.width}, depth={model.depth}, lite={model.lite}, padding={model.padding!r}, "
@@ -202,19 +204,19 @@ def timm_config(model: EfficientNet) -> Config:
             "pretrained_cfg": {"first_conv": "conv_stem", "classifier": "classifier"}}  # fmt: skip
 
 
-def counted(depths: list[int]) -> dict[str | tuple[str, ...], str | tuple[str, str] | None]:
+def counted(depths: list[int]) -> Table:
     """The names of efficientnet_pytorch, whose blocks are numbered through."""
     blocks = [(stage, block) for stage, depth in enumerate(depths) for block in range(depth)]
     parts = {"_expand_conv": "expand.0", "_bn0": "expand.1", "_depthwise_conv": "depthwise.0", "_bn1": "depthwise.1",
              "_se_reduce": "weigh.squeeze", "_se_expand": "weigh.excite", "_project_conv": "project.0",
              "_bn2": "project.1"}  # fmt: skip
-    ends = {"_conv_stem.*": "stem.0.*", "_bn0.*": "stem.1.*", "_conv_head.*": "last.0.*", "_bn1.*": "last.1.*",
-            "_fc.*": "head.*"}  # fmt: skip
+    ends: dict[str | tuple[str, ...], str] = {"_conv_stem.*": "stem.0.*", "_bn0.*": "stem.1.*", "_conv_head.*": "last.0.*",
+                                              "_bn1.*": "last.1.*", "_fc.*": "head.*"}  # fmt: skip
     return ends | {f"_blocks.{number}.{public}.*": f"stages.{stage}.{block}.{part}.*"
                    for number, (stage, block) in enumerate(blocks) for public, part in parts.items()}  # fmt: skip
 
 
-SEEN = {"mean": [127 / 255] * 3, "deviation": [128 / 255] * 3, "size": [224, 224]}
+SEEN: dict[str, list] = {"mean": [127 / 255] * 3, "deviation": [128 / 255] * 3, "size": [224, 224]}
 PUBLIC = {
     "timm": Layout(
         {

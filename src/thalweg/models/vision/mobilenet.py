@@ -97,8 +97,8 @@ class MobileNetV2(nn.Module):
     def features(self, image: Tensor) -> list[Tensor]:  # the last map of every extent, each half the one before
         maps = [self.stem(image)]
         for stage in self.stages:
-            x = stage(maps[-1])
-            maps = [*maps, x] if stage[0].stride == 2 else [*maps[:-1], x]
+            x, first = stage(maps[-1]), next(stage.children())
+            maps = [*maps, x] if first.stride == 2 else [*maps[:-1], x]
         return maps
 
     def forward(self, image: Tensor) -> Tensor:
@@ -126,7 +126,8 @@ def timm_arguments(config: Config) -> dict[str, Any]:
 def timm_config(model: MobileNetV2) -> Config:
     """timm's config.json; ValueError if timm has no such model."""
     first: Any = model.stem[0]
-    if first.stride != (2, 2) or model.stages[1][0].stride != 2:  # type: ignore[index]
+    stages: Any = model.stages
+    if first.stride != (2, 2) or stages[1][0].stride != 2:
         raise ValueError("stem: of a small stride; the public MobileNets have the large one")
     if model.width not in (0.35, 0.5, 0.75, 1.0, 1.4):
         raise ValueError(f"width={model.width}: timm's MobileNets have 0.35, 0.5, 0.75, 1.0 or 1.4")

@@ -89,7 +89,7 @@ class Block(nn.Module):
         shift = [size // 2 if self.shifted and extent > size else 0 for extent in x.shape[1:3]]
         mask = self.mask(x, shift) if any(shift) else None
         x = x.roll([-s for s in shift], (1, 2))
-        x = together(self.attention(windows(x, size), mask), *x.shape[1:3], size)
+        x = together(self.attention(windows(x, size), mask), x.shape[1], x.shape[2], size)
         return x.roll(shift, (1, 2))[:, :height, :width]
 
     def mask(self, x: Tensor, shift: Sequence[int]) -> Tensor:

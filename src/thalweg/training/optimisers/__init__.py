@@ -20,8 +20,8 @@ from thalweg.training.optimisers.layerwise import lamb, lars
 
 __all__ = [
     "OPTIMISERS", "MakeOptimizer", "Together", "adabound", "adadelta", "adagrad", "adam", "adamax", "adamw", "centralised",
-    "decayed", "discriminative_adamw", "gradient_noise", "lamb", "lars", "lookahead", "muon", "nadam", "parts", "radam", "rmsprop", "sgd", "sgdw",
-    "swats", "yogi",
+    "decayed", "discriminative_adamw", "gradient_noise", "lamb", "lars", "lookahead", "muon", "nadam", "parts", "radam",
+    "rmsprop", "sgd", "sgdw", "swats", "yogi",
 ]  # fmt: skip
 
 
