@@ -51,7 +51,7 @@ def test_what_is_no_image_is_counted(folder, model):
 
 
 def test_what_cannot_be_compared_is_refused(folder, model, tmp_path_factory):
-    with pytest.raises(ValueError, match="Sequential is no backbone"):
+    with pytest.raises(ValueError, match="MLP is no backbone"):
         similar(build(mlp, in_features=4, out_features=2), folder, folder / "lying" / "0.png")
     with pytest.raises(ValueError, match="holds no image beside the query"):
         similar(model, tmp_path_factory.mktemp("empty"), folder / "lying" / "0.png")

@@ -17,12 +17,12 @@ from thalweg.training.optimisers import adamw
 @pytest.fixture
 def model():
     encoder = adapt(build(lenet, image_size=8), without_head)
-    return adapt(encoder, probe, feature_dim=encoder(torch.zeros(1, 1, 8, 8)).shape[1], num_classes=10, hidden_dim=32)
+    return adapt(encoder, probe, feature_dim=256, num_classes=10, hidden_dim=32)
 
 
 def examples():
     train = digits().train
-    return {"image": train["image"][:300] / 16.0, "label": train["label"][:300]}
+    return {"image": train["image"][:300] / 255, "label": train["label"][:300]}
 
 
 def test_every_image_is_encoded_once(model, monkeypatch):
