@@ -16,6 +16,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,12 +102,19 @@ def read_tensors(path: Path) -> tuple[Tensors, Any]:
     return {name: tensor.clone() for name, tensor in tensors.items()}, json.loads(header["state"])
 
 
+IMAGENET: dict[str, list] = {"mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225], "size": [224, 224]}
+
+
 class Layout(NamedTuple):
-    """How a library writes a family: tensor names; its config.json -> arguments of our class; our model -> config.json."""
+    """How a library writes a family: tensor names; its config.json -> arguments of our class; our model -> config.json.
+
+    seen: what images its weights were trained to see, where no file beside them says it.
+    """
 
     table: Table
     arguments: Callable[[Config], dict[str, Any]]
     config: Callable[[Any], Config]
+    seen: dict[str, list] = IMAGENET
 
 
 def understood(config: Config, free: Sequence[str], **fixed: Any) -> None:
@@ -117,10 +125,14 @@ def understood(config: Config, free: Sequence[str], **fixed: Any) -> None:
         raise ValueError(f"config.json says {', '.join(wrong)}: not understood")
 
 
+@cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\{0\}", r"(\d+)").replace(r"\{1\}", r"(\d+)").replace(r"\*", "(.*)"))
+
+
 def translate(pattern: str, into: str, name: str) -> str | None:
     """The name rewritten from one pattern into the other, or None if the pattern does not match it."""
-    regex = re.escape(pattern).replace(r"\{0\}", r"(\d+)").replace(r"\{1\}", r"(\d+)").replace(r"\*", "(.*)")
-    if not (match := re.fullmatch(regex, name)):
+    if not (match := _regex(pattern).fullmatch(name)):
         return None
     hole = re.compile(r"\{[01]\}|\*")
     held = [v if h == "*" else str(int(v) - int(h[1])) for h, v in zip(hole.findall(pattern), match.groups(), strict=True)]

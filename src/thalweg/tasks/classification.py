@@ -40,14 +40,17 @@ class Classification(Task):
             compute_groups=False,
         )
 
+    def logits(self, batch: Batch) -> Tensor:
+        return self.model(batch["image"])
+
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        logits = self.model(batch["image"])
+        logits = self.logits(batch)
         total = cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing, reduction="sum")
         return total, len(logits)
 
     def evaluate(self, batch: Batch) -> None:
         image, label = batch["image"], batch["label"]
-        logits = self.model(image).float()
+        logits = self.logits(batch).float()
         self.metrics["accuracy"].update(logits, label)
         self.metrics["loss"].update(cross_entropy(logits, label, reduction="none"))
         self.metrics["confusion"].update(logits, label)

@@ -1,4 +1,4 @@
-"""ResNet and ViT answer what timm and transformers answer: public folder in, output of the golden file out, and back."""
+"""Image models answer what timm, torchvision and transformers answer: public folder in, golden output out, and back."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,11 @@ from parity import filled, images
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from thalweg.models.vision.convnext import ConvNeXt
+from thalweg.models.vision.efficientnet import efficientnet_b0, efficientnet_lite1, efficientnet_lite2
+from thalweg.models.vision.mobilenet import MobileNetV2, mobilenetv2
 from thalweg.models.vision.resnet import ResNet, resnet18, resnet34, resnet50
+from thalweg.models.vision.swin import Swin
 from thalweg.models.vision.vit import ViT, vit_tiny_16
 from thalweg.public import export, layouts, pretrained
 from thalweg.weights import to_public
@@ -21,6 +25,15 @@ CASES = [
     ("resnet50-timm", resnet50),
     ("resnet-basic-transformers", ResNet),
     ("resnet-bottleneck-transformers", ResNet),
+    ("mobilenetv2-timm", mobilenetv2),
+    ("mobilenetv2-narrow-timm", MobileNetV2),
+    ("mobilenetv2-torchvision", mobilenetv2),
+    ("efficientnet-b0-timm", efficientnet_b0),
+    ("efficientnet-lite1-timm", efficientnet_lite1),
+    ("efficientnet-lite2-timm", efficientnet_lite2),
+    ("convnext-tiny-timm", ConvNeXt),
+    ("swin-tiny-timm", Swin),
+    ("deit-tiny-timm", vit_tiny_16),
     ("vit-tiny-timm", vit_tiny_16),
     ("vit-mean-timm", ViT),
     ("vit-transformers", ViT),
@@ -34,7 +47,7 @@ def write_folder(folder, case, builder):
     layout = layouts(builder)[case.rpartition("-")[2]]
     (folder / "config.json").write_text(header["config"])
     stated = layout.arguments(json.loads(header["config"]))
-    own = ResNet if builder in (resnet18, resnet34, resnet50) else ViT if builder is vit_tiny_16 else builder
+    own = builder if isinstance(builder, type) else builder.__annotations__["return"]
     public = to_public(own(**stated).state_dict(), layout.table)
     save_file(filled(public), folder / "model.safetensors")
     return images(*json.loads(header["image"])), output
