@@ -46,11 +46,11 @@ CLASSICS = {
     "vgg11": Small(vgg11, VGG, lr=1e-3, size=32),
     "vgg11_bn": Small(vgg11, {**VGG, "batch_norm": True}, size=32),
     "nin": Small(nin, {**SMALL, "channels": [32, 96, 192]}, lr=1e-3),
-    "googlenet": Small(googlenet, {**MEDIUM, "width": 64}, lr=1e-3),
-    "googlenet_bn": Small(googlenet_bn, {**MEDIUM, "width": 64}),
-    "resnet18": Small(ResNet, {**MEDIUM, "depths": [2, 2, 2, 2]}),
-    "preresnet18": Small(PreResNet, {**MEDIUM, "depths": [2, 2, 2, 2]}),
-    "densenet": Small(DenseNet, {**MEDIUM, "depths": [4, 4, 4]}),
+    "googlenet": Small(googlenet, {**MEDIUM, "width": 32}, lr=1e-3),
+    "googlenet_bn": Small(googlenet_bn, {**MEDIUM, "width": 32}),
+    "resnet18": Small(ResNet, {**MEDIUM, "depths": [2, 2, 2, 2], "width": 32}),
+    "preresnet18": Small(PreResNet, {**MEDIUM, "depths": [2, 2, 2, 2], "width": 32}),
+    "densenet": Small(DenseNet, {**MEDIUM, "depths": [4, 4, 4], "growth_rate": 16}),
 }
 
 

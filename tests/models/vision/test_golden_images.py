@@ -1,4 +1,4 @@
-"""The families of images answer what timm, torchvision and transformers answer: public folder in, output of the golden file out, and back."""
+"""Our families answer what their libraries answer: public folder in, output of the golden file out, and back."""
 
 import json
 from pathlib import Path

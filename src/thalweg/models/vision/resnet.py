@@ -132,7 +132,7 @@ def resnet152(**arguments: Any) -> ResNet:
 
 
 def resnext50_32x4d(**arguments: Any) -> ResNet:
-    """ResNeXt-50, its bottlenecks of 32 groups of 4 maps, 25,028,904 parameters for ImageNet."""
+    """ResNeXt-50, its bottlenecks of 32 groups of 4 maps, 25,028,904 parameters for ImageNet.   arXiv:1611.05431"""
     return ResNet((3, 4, 6, 3), bottleneck=True, **{"groups": 32, "width_per_group": 4, **arguments})
 
 
