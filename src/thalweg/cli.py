@@ -208,6 +208,7 @@ def sweep(words: list[str]) -> None:
     flags = {name: CIRCUMSTANCES[name] for name in ("seed", "device", "precision", "steps", "data", "keep_memory")} | {
         "folds": {"type": int, "metavar": "N", "help": "parts of the training data, each of which is once held out"},
         "metric": {"metavar": "NAME", "help": "to rank by (default: the one that the recipe monitors)"},
+        "test": {"action": "store_true", "help": "measure on the test data too: to compare what was chosen, not to choose"},
         "out": {"type": Path, "metavar": "FOLDER", "help": "of the runs and sweep.json (default runs/sweep-RECIPE)"},
     }
     values = vars(_parse(_recipe_parser("sweep", recipe, flags, several=True), words[1:]))
