@@ -107,6 +107,15 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class Restorer(Protocol):
+    """An image of any extent to one of the same."""
+
+    def forward(
+        self, image: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel height width"]: ...
+
+
+@runtime_checkable
 class ActionValue(Protocol):
     """The expected return of every action."""
 
@@ -126,6 +135,7 @@ KINDS: dict[str, type] = {
     "backbone": Backbone,
     "language-model": LanguageModel,
     "generator": Generator,
+    "restorer": Restorer,
     "action-value": ActionValue,
     "policy": Policy,
 }

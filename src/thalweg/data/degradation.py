@@ -86,12 +86,12 @@ def blur(radius: float = 3.0, most: float | None = None) -> Augment:
     """
     _check("radius", radius, most)
     reach = math.ceil(radius if most is None else most)
-    places = torch.arange(-reach, reach + 1.0)
+    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
     distance = torch.hypot(places[:, None], places)
 
     def change(batch: Batch, generator: Generator) -> Batch:
         def defocus(x: Tensor) -> Tensor:
-            disc = (_drawn(x, radius, most, generator) + 0.5 - distance).clamp(0, 1)  # [batch 1 side side]
+            disc = (_drawn(x, radius, most, generator) + 0.5 - distance.to(x)).clamp(0, 1)  # [batch 1 side side]
             disc = disc / disc.sum((2, 3), keepdim=True)
             planes = pad(x, (reach,) * 4, mode="reflect").transpose(0, 1)  # [channel batch ...]: a filter a group
             return conv2d(planes, disc, groups=len(x)).transpose(0, 1)
@@ -110,7 +110,8 @@ def downscale(factor: int = 2) -> Augment:
         def reduce(x: Tensor) -> Tensor:
             small = [max(1, round(side / factor)) for side in x.shape[-2:]]
             x, size = interpolate(x, small, mode="bicubic", antialias=True), x.shape[-2:]
-            return interpolate(x.clamp(0, 1).mul(255).round() / 255, size, mode="bicubic")  # a file holds bytes
+            x = (x.clamp(0, 1) * 255).round() / 255  # a file holds bytes
+            return interpolate(x, size, mode="bicubic", antialias=True)  # the cubic of -1/2, as everywhere else
 
         return _degraded(batch, reduce)
 

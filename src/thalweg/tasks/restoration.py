@@ -54,7 +54,7 @@ class Restoration(Task):
         """image: restored, uint8, at its own extent times `enlarge`.   inputs: image [batch channel height width]"""
         image = scaled(inputs["image"])
         if self.enlarge > 1:
-            image = interpolate(image, scale_factor=self.enlarge, mode="bicubic").clamp(0, 1)
+            image = interpolate(image, scale_factor=self.enlarge, mode="bicubic", antialias=True).clamp(0, 1)
         height, width = image.shape[-2:]
         restored, around = torch.empty_like(image), _mirrored(image)
         for top in range(0, height, TILE):  # a photograph at once would need gigabytes

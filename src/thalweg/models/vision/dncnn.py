@@ -39,5 +39,5 @@ def dncnn(**arguments: Any) -> DnCNN:
 
 
 def dncnn_blind(**arguments: Any) -> DnCNN:
-    """20 layers, for noise of any strength; 667,075 parameters for grey images, 669,379 for colour."""
+    """20 layers, for noise of any strength; 667,073 parameters for grey images, 669,379 for colour."""
     return DnCNN(20, **arguments)
