@@ -34,6 +34,29 @@ def from_timm(name: str, shape: tuple[int, ...], **arguments) -> tuple[torch.Ten
         return model(images(*shape)), config
 
 
+def from_torchvision(name: str, shape: tuple[int, ...], **config) -> tuple[torch.Tensor, str]:
+    """Output of a classic of torchvision with dense layers of config's sizes; it writes no config.json, so this is ours."""
+    from torch.nn import Linear
+    from torchvision import models
+
+    classes = config["num_classes"]
+    if name == "vgg":
+        spec = [word if word == "M" else int(word) for word in config["spec"].split()]
+        model = models.VGG(models.vgg.make_layers(spec, config["batch_norm"]), classes, init_weights=False)
+        first, second = config["hidden_dims"]
+        dense = {0: Linear(49 * spec[-2], first), 3: Linear(first, second), 6: Linear(second, classes)}
+    elif name == "alexnet":
+        model, hidden = models.alexnet(num_classes=classes), config["hidden_dim"]
+        dense = {1: Linear(9216, hidden), 4: Linear(hidden, hidden), 6: Linear(hidden, classes)}
+    else:
+        model, dense = models.get_model(name, num_classes=classes, aux_logits=False, init_weights=False), {}
+    for place, layer in dense.items():
+        model.classifier[place] = layer
+    model.double().eval().load_state_dict(filled(model.state_dict()))
+    with torch.inference_mode():
+        return model(images(*shape)), json.dumps({"architecture": name, **config})
+
+
 def from_transformers(name: str, shape: tuple[int, ...], **arguments) -> tuple[torch.Tensor, str]:
     """Output and config.json of an image classifier of transformers; filled by the names in its file, not in memory."""
     import transformers
@@ -69,6 +92,18 @@ CASES = {
     "resnet18-timm": (from_timm, "resnet18", (2, 3, 64, 64), {"num_classes": 10}),
     "resnet34-timm": (from_timm, "resnet34", (2, 3, 64, 64), {"num_classes": 10}),
     "resnet50-timm": (from_timm, "resnet50", (2, 1, 64, 64), {"num_classes": 10, "in_chans": 1}),
+    "resnext50-timm": (from_timm, "resnext50_32x4d", (2, 3, 64, 64), {"num_classes": 10, "layers": [1, 2, 1, 1]}),
+    "preresnet18-timm": (from_timm, "resnetv2_18", (2, 3, 64, 64), {"num_classes": 10, "layers": [2, 1, 1, 1]}),
+    "preresnet50-timm": (from_timm, "resnetv2_50", (2, 1, 64, 64), {"num_classes": 10, "in_chans": 1, "layers": [2, 1, 1, 1]}),
+    "densenet121-timm": (from_timm, "densenet121", (2, 3, 64, 64),
+                         {"num_classes": 10, "block_config": [2, 3, 2], "growth_rate": 8}),
+    "vgg11-timm": (from_timm, "vgg11_bn", (2, 3, 64, 64), {"num_classes": 10, "mlp_ratio": 1 / 64}),
+    "vgg-torchvision": (from_torchvision, "vgg", (2, 3, 64, 64),
+                        {"spec": "8 M 16 16 M 24 M 32 M 512 M", "in_channels": 3, "num_classes": 10, "hidden_dims": [48, 32],
+                         "batch_norm": False}),
+    "alexnet-torchvision": (from_torchvision, "alexnet", (2, 3, 96, 96),
+                            {"in_channels": 3, "num_classes": 10, "channels": [64, 192, 384, 256, 256], "hidden_dim": 32}),
+    "googlenet-torchvision": (from_torchvision, "googlenet", (2, 3, 80, 80), {"in_channels": 3, "num_classes": 10}),
     "vit-tiny-timm": (from_timm, "vit_tiny_patch16_224", (2, 3, 48, 48), {"num_classes": 10, "img_size": 48}),
     "vit-mean-timm": (from_timm, "vit_tiny_patch16_224", (2, 3, 16, 16),
                       {"num_classes": 10, "img_size": 16, "patch_size": 4, "depth": 3, **pool}),
