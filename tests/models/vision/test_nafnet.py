@@ -1,5 +1,7 @@
 """NAFNet by its definition, and what its parts promise."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -55,7 +57,7 @@ def naive(model, image):
         for block in stage:
             x = naive_block(x, block)
         kept.append(x)
-        x = sum(dense(x[:, :, u::2, v::2], nn.ParameterDict({"weight": down.weight[:, :, u : u + 1, v : v + 1], "bias": None}))
+        x = sum(dense(x[:, :, u::2, v::2], SimpleNamespace(weight=down.weight[:, :, u : u + 1, v : v + 1], bias=None))
                 for u in range(2) for v in range(2)) + down.bias[:, None, None]  # fmt: skip
     for block in model.middle:
         x = naive_block(x, block)
