@@ -110,9 +110,7 @@ class Generator(Protocol):
 class Restorer(Protocol):
     """An image of any extent to one of the same."""
 
-    def forward(
-        self, image: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel height width"]: ...
+    def forward(self, image: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]: ...
 
 
 @runtime_checkable

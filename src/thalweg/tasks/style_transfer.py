@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 from torchmetrics import MetricCollection
 
 from thalweg import figures
@@ -70,8 +69,10 @@ class StyleTransfer(Task):
         """The content, style and variation terms, not weighed."""
         image = self.picture()
         maps = self.backbone.features(image)  # type: ignore[operator]
-        content = mse_loss(maps[self.content].float(), batch["content"].float()) / batch["content"].float().square().mean()
-        styles = [style(x, batch[f"gram_{number}"])[0] / batch[f"gram_{number}"].square().sum() for number, x in enumerate(maps)]
+        content = (maps[self.content] - batch["content"]).square().mean() / batch["content"].square().mean()
+        styles = [
+            style(x, batch[f"gram_{number}"])[0] / batch[f"gram_{number}"].square().sum() for number, x in enumerate(maps)
+        ]
         variation, count = total_variation(image)
         return {"content": content, "style": torch.stack(styles).mean(), "variation": variation / count}
 
@@ -98,8 +99,8 @@ class StyleTransfer(Task):
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """The picture by itself, and between the two images that it is made of."""
         image = self.picture().detach()
-        shown = torch.cat([batch[name].float() / (255 if batch[name].dtype == torch.uint8 else 1) for name in ("image", "style")])
+        content, painting = (x.float() / (255 if x.dtype == torch.uint8 else 1) for x in (batch["image"], batch["style"]))
         return {
             "picture": figures.picture(image[0]),
-            "content, picture, style": figures.image_grid(torch.stack([shown[0], image[0], shown[1]])),
+            "content, picture, style": figures.image_grid(torch.cat([content, image, painting])),
         }

@@ -68,7 +68,8 @@ class Block(nn.Module):
 
 
 class NAFNet(nn.Module):
-    """depths: blocks at each extent on the way down, each half of the one before; middle: at the smallest; rising: on the way up.
+    """depths: blocks at each extent on the way down, each half of the one before; middle: at the smallest; rising: on the way
+    up.
 
     image: [batch channel height width] in [0, 1], any extent -> the same, restored
     """
@@ -89,7 +90,9 @@ class NAFNet(nn.Module):
         self.stages = nn.ModuleList(_blocks(c, depth) for c, depth in zip(widths, depths, strict=False))
         self.down = nn.ModuleList(nn.Conv2d(c, 2 * c, 2, 2) for c in widths[:-1])
         self.middle = _blocks(widths[-1], middle)
-        self.up = nn.ModuleList(nn.Sequential(nn.Conv2d(2 * c, 4 * c, 1, bias=False), nn.PixelShuffle(2)) for c in widths[-2::-1])
+        self.up = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(2 * c, 4 * c, 1, bias=False), nn.PixelShuffle(2)) for c in widths[-2::-1]
+        )
         self.rising = nn.ModuleList(_blocks(c, depth) for c, depth in zip(widths[-2::-1], rising, strict=True))
         self.head = nn.Conv2d(width, in_channels, 3, padding=1)
 
