@@ -114,6 +114,13 @@ def samples_from_a_latent(model: nn.Module, latent: Tensor) -> None:
     assert len(model(latent)) == len(latent)
 
 
+def keeps_the_extent(model: nn.Module, image: Tensor) -> None:
+    for part in (image, image[..., 1:, 3:]):
+        found = model(part)
+        assert found.shape == part.shape
+        assert found.is_floating_point()
+
+
 def gives_a_distribution(model: nn.Module, observation: Tensor) -> None:
     found = model(observation)
     assert isinstance(found, Distribution)
@@ -129,6 +136,7 @@ PROMISES: dict[str, Callable[[nn.Module, Tensor], None]] = {
     "segmenter": names_every_pixel,
     "language-model": reads_backwards_only,
     "generator": samples_from_a_latent,
+    "restorer": keeps_the_extent,
     "policy": gives_a_distribution,
 }
 

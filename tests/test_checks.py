@@ -145,6 +145,28 @@ def test_a_generator_of_another_latent_is_rejected():
         checks.answers_as("generator", Good(), torch.rand(4, 2))
 
 
+class Same(nn.Module):
+    def forward(self, image):
+        return image + 0
+
+
+class OfEvenExtent(nn.Module):
+    def forward(self, image):
+        return nn.functional.pixel_shuffle(nn.functional.pixel_unshuffle(image[..., : image.shape[-1] // 2 * 2], 2), 2)
+
+
+class Whole(nn.Module):
+    def forward(self, image):
+        return (image * 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("model", [OfEvenExtent(), Whole(), Maps(1)])
+def test_a_restorer_that_changes_the_extent_or_gives_whole_numbers_is_rejected(model):
+    checks.answers_as("restorer", Same(), IMAGE)
+    with pytest.raises((AssertionError, RuntimeError)):
+        checks.answers_as("restorer", model, IMAGE)
+
+
 class Chooses(Good):
     def forward(self, x):
         return Categorical(logits=super().forward(x))

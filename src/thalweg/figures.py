@@ -86,6 +86,16 @@ def draw_boxes(
     return figure
 
 
+def picture(image: Tensor) -> "Figure":
+    """An image pixel for pixel.   image: [channel height width], uint8 or float in [0, 1]"""
+    from matplotlib.figure import Figure
+
+    pixels = (image.float().cpu() / (255 if image.dtype == torch.uint8 else 1)).clamp(0, 1).movedim(0, -1).expand(-1, -1, 3)
+    figure = Figure(figsize=(pixels.shape[1] / 100, pixels.shape[0] / 100), dpi=100)
+    figure.figimage(pixels.numpy())
+    return figure
+
+
 def confusion(counts: Tensor, classes: Sequence[str]) -> "Figure":
     """How often each class (row) was taken for each (column).   counts: [class class]"""
     size = max(4.0, 0.55 * len(classes) + 2)

@@ -126,6 +126,13 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class Restorer(Protocol):
+    """An image of any extent to one of the same."""
+
+    def forward(self, image: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]: ...
+
+
+@runtime_checkable
 class ActionValue(Protocol):
     """The expected return of every action."""
 
@@ -147,6 +154,7 @@ KINDS: dict[str, type] = {
     "segmenter": Segmenter,
     "language-model": LanguageModel,
     "generator": Generator,
+    "restorer": Restorer,
     "action-value": ActionValue,
     "policy": Policy,
 }
