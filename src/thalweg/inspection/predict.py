@@ -54,8 +54,10 @@ def answer(task: Task, inputs: Sequence[str], *, as_json: bool = False, **argume
             ranked = zip(predicted["label"][0], predicted["probability"][0], strict=True)
             yield f"{typed}: " + "  ".join(f"{label} {probability:.4f}" for label, probability in ranked)
         elif figure := task.draw(asked, found):
-            path = Path("-".join([Path(typed).stem, "predicted", *map(str, arguments.values())]) + ".png")
+            path = Path("-".join([Path(typed).stem[:60], "predicted", *map(str, arguments.values())]) + ".png")
             figure.savefig(path)
+            if task.reads == "text":
+                yield predicted["text"][0]
             yield f"{typed}: {path}"
         elif task.reads == "text":
             yield predicted["text"][0]
