@@ -22,7 +22,7 @@ def beam_search(
     length: int = 50,
     length_penalty: float = 0.75,
 ) -> tuple[Int[Tensor, "batch beam time"], Float[Tensor, "batch beam"]]:
-    """The best targets found and their scores, best first:   score(y) = sum_t log p(y_t | y_1 ... y_{t-1}, x) / T^length_penalty
+    """The best targets found and their scores, best first.   score = sum_t log p(y_t | y_1 ... y_{t-1}, x) / T^length_penalty
 
     At every step each of the `beam` best beginnings is continued by every token, and the `beam` best of all these are kept;
     one that has ended competes with the others as it is. A beam of 1 is greedy search; one as wide as there are targets is

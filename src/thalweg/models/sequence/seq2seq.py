@@ -9,7 +9,7 @@ Sutskever, Vinyals, Le 2014, arXiv:1409.3215; Cho et al. 2014, arXiv:1406.1078, 
 Bengio 2014, arXiv:1409.0473, the attention.   D2L 9.6-9.7, 10.4, LEE RNN
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -59,7 +59,7 @@ class Seq2Seq(nn.Module):
         hidden_dim: int = 256,
         num_layers: int = 2,
         dropout: float = 0.2,
-        cell: Literal["gru", "lstm"] = "gru",
+        cell: str = "gru",
     ):
         super().__init__()
         self.encoder = Encoder(source_vocab_size, embed_dim, hidden_dim, num_layers, dropout, cell)
