@@ -100,7 +100,7 @@ class Pairs(Stream):
         return super().indices(number)
 
     def fetch(self, indices: Tensor) -> Batch:
-        batch = {}
+        batch: Batch = {}
         for side, sentences in (("source", self.source), ("target", self.target)):
             tokens = pad_sequence([sentences[index] for index in indices.tolist()], batch_first=True, padding_value=PAD)
             batch |= {f"{side}_tokens": tokens, f"{side}_mask": tokens != PAD}

@@ -1,6 +1,6 @@
 """Sequence transduction: a sentence in, another out, such as its translation.   D2L 9.7, 10.4, LEE Transformer"""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ from thalweg.decoding.search import beam_search
 from thalweg.metrics import ErrorByPlace, MeanLoss, PhraseBLEU
 from thalweg.tasks.scheduled_sampling import ScheduledSampling
 from thalweg.training import Task
-from thalweg.vocabulary import Batch
+from thalweg.vocabulary import Batch, EncoderDecoder
 
 
 class Transduction(Task):
@@ -88,8 +88,9 @@ class Transduction(Task):
 
     def write(self, source_tokens: Tensor, source_mask: Tensor, *, beam: int = 1, length_penalty: float = 0.75) -> Tensor:
         """The best targets that a beam search finds.   [batch read] -> [batch time], padding after <eos>"""
-        found, _ = beam_search(self.model, source_tokens, source_mask, bos=BOS, eos=EOS, pad=PAD, beam=beam,
-                               length=self.longest, length_penalty=length_penalty)  # type: ignore[arg-type]  # fmt: skip
+        model = cast(EncoderDecoder, self.model)
+        found, _ = beam_search(model, source_tokens, source_mask, bos=BOS, eos=EOS, pad=PAD, beam=beam, length=self.longest,
+                               length_penalty=length_penalty)  # fmt: skip
         return found[:, 0]
 
     @torch.inference_mode()
