@@ -139,6 +139,37 @@ def test_a_language_model_that_reads_ahead_or_forgets_is_rejected(mistake):
         checks.answers_as("language-model", Counting(mistake), TOKENS)
 
 
+class Comparing(nn.Module):
+    """Says how often a token stood in the source, and how often in the target so far; the memory is the former count."""
+
+    def __init__(self, mistake: str = "") -> None:
+        super().__init__()
+        self.mistake, self.counting = mistake, Counting(mistake)
+
+    def encode(self, source, mask):
+        seen = nn.functional.one_hot(source, 5).float()
+        return (seen if self.mistake == "reads padding" else seen * mask[..., None]).sum(1, keepdim=True)
+
+    def new_cache(self, memory, copies, time):
+        return [torch.zeros(len(memory) * copies, 1, 5)]
+
+    def decode(self, target, memory, cache=None):
+        copies = len(target) // len(memory)
+        beside = memory.repeat(copies, 1, 1) if self.mistake == "mixes up" else memory.repeat_interleave(copies, 0)
+        return self.counting(target, cache) - 2 * beside
+
+    def forward(self, source, mask, target):
+        return self.decode(target, self.encode(source, mask))
+
+
+@pytest.mark.parametrize("mistake", ["reads the future", "forgets", "is short", "reads padding", "mixes up"])
+def test_an_encoder_decoder_that_reads_what_it_must_not_or_forgets_is_rejected(mistake):
+    x = checks.example_input(["encoder-decoder"], {"source_vocab_size": 5, "target_vocab_size": 5}, [2, 8])
+    checks.answers_as("encoder-decoder", Comparing(), x)
+    with pytest.raises(AssertionError):
+        checks.answers_as("encoder-decoder", Comparing(mistake), x)
+
+
 def test_a_generator_of_another_latent_is_rejected():
     checks.answers_as("generator", Good(), X)
     with pytest.raises(AssertionError):

@@ -5,15 +5,18 @@ import torch
 from crowds import crowd
 from torch.nn.functional import avg_pool2d
 from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.text import BLEUScore
 
 from thalweg.data.sources import digits
 from thalweg.layers.boxes import iou
 from thalweg.metrics import (
     AveragePrecision,
     BoundaryScore,
+    ErrorByPlace,
     LinearProbe,
     MostWrong,
     NearestNeighbours,
+    PhraseBLEU,
     RandomFeatures,
     Verification,
 )
@@ -248,3 +251,60 @@ def test_a_shifted_outline_costs_more_of_the_boundary_score_than_of_the_pixels()
     metric.reset()
     metric.update(true.roll(1, 2), true)
     assert float(metric.compute()) == 1
+
+
+TRANSLATIONS = [
+    "ils regardent la télé .",
+    "je suis chez moi .",
+    "va !",
+    "il est calme et il dort bien cette nuit",
+    "le chat est sur le tapis rouge de la maison",
+]
+REFERENCES = [
+    "ils sont en train de regarder la télé .",
+    "je suis à la maison .",
+    "va !",
+    "il est calme et il dort toute la nuit",
+    "le chat dort sur le tapis rouge de la maison",
+]
+
+
+@pytest.mark.parametrize(("count", "expected"), [(5, 47.532559036523935), (3, 0.0)])
+def test_bleu_is_that_of_sacrebleu(count, expected):
+    """sacrebleu 2.6.0, nrefs:1|case:mixed|eff:no|tok:none|smooth:none."""
+    bleu = BLEUScore()
+    bleu.update(TRANSLATIONS[:count], [[reference] for reference in REFERENCES[:count]])
+    assert 100 * bleu.compute().item() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("translation", "reference", "score"),
+    [
+        ("va !", "va !", 1.0),
+        ("va", "va", 1.0),  # a pair does not fit in
+        ("il est mouillé .", "il est calme .", (3 / 4) ** 0.5 * (1 / 3) ** 0.25),
+        ("va va va", "va !", (1 / 3) ** 0.5 * 0.0),  # one va counts once, and no pair is right
+        ("je suis", "je suis chez moi", 2.718281828459045 ** (1 - 4 / 2)),  # too short
+        ("il il est", "il est", (2 / 3) ** 0.5 * (1 / 2) ** 0.25),
+        ("", "va !", 0.0),
+    ],
+)
+def test_bleu_of_phrases_is_counted_by_hand(translation, reference, score):
+    bleu = PhraseBLEU()
+    bleu.update([translation], [reference])
+    assert bleu.compute().item() == pytest.approx(score, abs=1e-6)
+
+
+def test_bleu_of_phrases_is_the_mean_over_sentences():
+    bleu = PhraseBLEU()
+    for sentences in ((["va !", "oui"], ["va !", "non"]), (["va !"], ["va !"])):
+        bleu.update(*sentences)
+    assert bleu.compute().item() == pytest.approx(2 / 3)
+
+
+def test_errors_are_counted_by_place_and_only_where_they_count():
+    errors = ErrorByPlace(longest=3)
+    wrong = torch.tensor([[True, False, True, True], [True, True, True, True]])
+    errors.update(wrong, torch.tensor([[True, True, True, True], [True, True, False, False]]))
+    errors.update(wrong[:, :1] & False, torch.tensor([[True], [False]]))
+    assert errors.compute().tolist() == pytest.approx([2 / 3, 1 / 2, 1])

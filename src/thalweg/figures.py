@@ -129,6 +129,21 @@ def heat_map(table: Tensor, xlabel: str = "", ylabel: str = "") -> "Figure":
     return figure
 
 
+def alignment(weights: Tensor, source: Sequence[str], target: Sequence[str]) -> "Figure":
+    """How much each word of the target (row) looked at each of the source (column).   weights: [time read]
+
+    Further words than there are weights are left out.
+    """
+    rows, columns = weights.shape
+    figure, axes = new_figure(0.42 * columns + 2.2, 0.32 * rows + 1.4)
+    axis = axes[0, 0]
+    axis.imshow(weights.detach().float().cpu().numpy(), cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    axis.set_xticks(range(columns), source[:columns], rotation=45, ha="left", fontsize=9)
+    axis.set_yticks(range(rows), target[:rows], fontsize=9)
+    axis.xaxis.tick_top()
+    return figure
+
+
 def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str = "step", ylabel: str = "",
            log: bool = False) -> "Figure":  # fmt: skip
     """Lines of (step, value), one a name."""

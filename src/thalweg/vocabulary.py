@@ -51,6 +51,15 @@ class TokenSequences(TypedDict, total=False):
     mask: Bool[Tensor, "batch time"]
 
 
+class Transductions(TypedDict):
+    """Token ids of what is read and of what is to be written, from <bos> to <eos>; a mask is True where a token is real."""
+
+    source_tokens: Int[Tensor, "batch read"]
+    source_mask: Bool[Tensor, "batch read"]
+    target_tokens: Int[Tensor, "batch time"]
+    target_mask: Bool[Tensor, "batch time"]
+
+
 class Experience(TypedDict):
     """What an agent saw, did and got."""
 
@@ -117,6 +126,30 @@ class LanguageModel(Protocol):
 
 
 @runtime_checkable
+class EncoderDecoder(Protocol):
+    """Logits of the next target token at every place, given a source; forward = decode(target_tokens, encode(...)).
+
+    memory: what is known of the sources, a row each; it may be decoded with `copies` targets a source, side by side.
+    cache: a list of tensors, a row a target, for the places read before; `decode` brings it up to date.
+    """
+
+    def forward(
+        self,
+        source_tokens: Int[Tensor, "batch read"],
+        source_mask: Bool[Tensor, "batch read"],
+        target_tokens: Int[Tensor, "batch time"],
+    ) -> Float[Tensor, "batch time vocab"]: ...
+
+    def encode(self, source_tokens: Int[Tensor, "batch read"], source_mask: Bool[Tensor, "batch read"]) -> Any: ...
+
+    def decode(
+        self, target_tokens: Int[Tensor, "rows time"], memory: Any, cache: list[Tensor] | None = None
+    ) -> Float[Tensor, "rows time vocab"]: ...
+
+    def new_cache(self, memory: Any, copies: int, time: int) -> list[Tensor]: ...
+
+
+@runtime_checkable
 class Generator(Protocol):
     """A sample from a latent vector of `latent_dim` independent standard normal numbers."""
 
@@ -153,6 +186,7 @@ KINDS: dict[str, type] = {
     "detector": Detector,
     "segmenter": Segmenter,
     "language-model": LanguageModel,
+    "encoder-decoder": EncoderDecoder,
     "generator": Generator,
     "restorer": Restorer,
     "action-value": ActionValue,

@@ -61,7 +61,7 @@ def of_real_weights(name: str, shape: tuple[int, ...], package: str, file: str) 
         return model.double().eval()(images(*shape)), "{}"
 
 
-def from_torchvision(name: str, shape: tuple[int, ...], **config) -> tuple[torch.Tensor, str]:
+def classic_from_torchvision(name: str, shape: tuple[int, ...], **config) -> tuple[torch.Tensor, str]:
     """Output of a classic of torchvision with dense layers of config's sizes; it writes no config.json, so this is ours."""
     from torch.nn import Linear
     from torchvision import models
@@ -139,12 +139,12 @@ CASES = {
     "densenet121-timm": (from_timm, "densenet121", (2, 3, 64, 64),
                          {"num_classes": 10, "block_config": [2, 3, 2], "growth_rate": 8}),
     "vgg11-timm": (from_timm, "vgg11_bn", (2, 3, 64, 64), {"num_classes": 10, "mlp_ratio": 1 / 64}),
-    "vgg-torchvision": (from_torchvision, "vgg", (2, 3, 64, 64),
+    "vgg-torchvision": (classic_from_torchvision, "vgg", (2, 3, 64, 64),
                         {"spec": "8 M 16 16 M 24 M 32 M 512 M", "in_channels": 3, "num_classes": 10, "hidden_dims": [48, 32],
                          "batch_norm": False}),
-    "alexnet-torchvision": (from_torchvision, "alexnet", (2, 3, 96, 96),
+    "alexnet-torchvision": (classic_from_torchvision, "alexnet", (2, 3, 96, 96),
                             {"in_channels": 3, "num_classes": 10, "channels": [64, 192, 384, 256, 256], "hidden_dim": 32}),
-    "googlenet-torchvision": (from_torchvision, "googlenet", (2, 3, 80, 80), {"in_channels": 3, "num_classes": 10}),
+    "googlenet-torchvision": (classic_from_torchvision, "googlenet", (2, 3, 80, 80), {"in_channels": 3, "num_classes": 10}),
     "vit-tiny-timm": (from_timm, "vit_tiny_patch16_224", (2, 3, 48, 48), {"num_classes": 10, "img_size": 48}),
     "deit-tiny-timm": (from_timm, "deit_tiny_patch16_224", (2, 3, 32, 32), {"num_classes": 10, "img_size": 32}),
     "mobilenetv2-timm": (from_timm, "mobilenetv2_100", (2, 1, 64, 64), {"num_classes": 10, "in_chans": 1}),

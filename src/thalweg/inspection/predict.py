@@ -58,6 +58,8 @@ def answer(task: Task, inputs: Sequence[str], *, as_json: bool = False, **argume
             ranked = zip(predicted["label"][0], predicted["probability"][0], strict=True)
             yield f"{typed}: " + "  ".join(f"{label} {probability:.4f}" for label, probability in ranked)
         elif path := _drawn(task, typed, asked, found, arguments):
+            if task.reads == "text":
+                yield predicted["text"][0]
             yield f"{typed}: {path}"
         elif task.reads == "text":
             yield predicted["text"][0]
