@@ -129,6 +129,33 @@ class Verification(_Features):
         return binary_auroc((1 + similarity.flatten()) / 2, (label[1::2, None] == label[::2]).flatten().long())
 
 
+class ProposalRecall(Metric):
+    """The share of true boxes that one of the first proposals of their image overlaps by half.
+
+    count: how many proposals of an image are looked at.   threshold: intersection over union that is enough.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    found: Tensor
+    total: Tensor
+
+    def __init__(self, count: int = 100, threshold: float = 0.5, **arguments: Any):
+        super().__init__(**arguments)
+        self.count, self.threshold = count, threshold
+        for name in ("found", "total"):
+            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, overlap: Tensor, box_label: Tensor) -> None:
+        """overlap: of boxes with proposals, best first, [batch box proposal].   box_label: [batch box], -1 is padding"""
+        real = box_label >= 0
+        self.found += ((overlap[..., : self.count].amax(-1) >= self.threshold) & real).sum()
+        self.total += real.sum()
+
+    def compute(self) -> Tensor:
+        return self.found / self.total.clamp(min=1)
+
+
 class RandomFeatures(nn.Module):
     """What a fixed random network sees: the mean of each of its 224 maps, at a half, a quarter and an eighth of the extent.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d, embedding_bag, pad
+from torch.nn.functional import adaptive_max_pool2d, embedding_bag, grid_sample, pad
 
 
 def spatial_pyramid_pool(
@@ -111,6 +111,22 @@ def _bilinear_places(start: Tensor, end: Tensor, bins: int, extent: Tensor, rati
     pixel = torch.stack([before.long(), (before.long() + 1).minimum(extent - 1)], -1)
     weight = torch.stack([1 - after, after], -1) * (seen / ratio)[..., None]
     return pixel.unflatten(-2, (bins, ratio)).flatten(-2), weight.unflatten(-2, (bins, ratio)).flatten(-2)
+
+
+def paste(
+    x: Float[Tensor, "batch box row column"], boxes: Float[Tensor, "batch box 4"], size: Sequence[int]
+) -> Float[Tensor, "batch box height width"]:
+    """A grid within each box as a map of the whole image, bilinearly, 0 outside: roi_align turned round.
+
+    size: height and width of the image.   He et al. 2017, arXiv:1703.06870.
+    """
+    start, end = boxes.flatten(0, 1).to(x.dtype).split(2, -1)
+    centre = [torch.arange(extent, dtype=x.dtype, device=x.device) + 0.5 for extent in size]
+    extent = (end - start).clamp(min=1e-6)
+    down = 2 * (centre[0] - start[:, 1:]) / extent[:, 1:] - 1  # -1 and 1 are the sides of the box
+    across = 2 * (centre[1] - start[:, :1]) / extent[:, :1] - 1
+    grid = torch.stack(torch.broadcast_tensors(across[:, None, :], down[:, :, None]), -1)
+    return grid_sample(x.flatten(0, 1)[:, None], grid, align_corners=False).view(*x.shape[:2], *size)
 
 
 def roi_pool(
