@@ -15,6 +15,7 @@ from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
 from urllib.request import Request, urlopen
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor
@@ -82,6 +83,16 @@ def fetch(name: str, url: str, sha256: str) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda part: part.write_bytes(content))
     return content
+
+
+def archive(name: str, sha256: str, origin: str) -> ZipFile:
+    """A zip file that lies nowhere as it is: found, its SHA-256 checked.   MissingData says where its files are from."""
+    if not find(name):
+        raise MissingData(
+            f"{name} is neither in THALWEG_DATA ({os.environ.get('THALWEG_DATA', 'not set')}) nor in {cache_folder()}; "
+            f"its files are from {origin}"
+        )
+    return ZipFile(BytesIO(fetch(name, origin, sha256)))
 
 
 def idx(content: bytes) -> Tensor:
