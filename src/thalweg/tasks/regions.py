@@ -13,7 +13,7 @@ from thalweg import figures
 from thalweg.layers.boxes import area, encode, iou, match
 from thalweg.layers.regions import paste, pyramid_align
 from thalweg.metrics import MeanAveragePrecision, ProposalRecall
-from thalweg.models.vision.rcnn import ONES, detections
+from thalweg.models.vision.rcnn import ONES, detections, picked
 from thalweg.training import Task
 from thalweg.vocabulary import Batch
 
