@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 
-from thalweg import figures
 from thalweg.layers.boxes import area, encode, iou, match
 from thalweg.layers.regions import paste, pyramid_align
-from thalweg.metrics import MeanAveragePrecision, ProposalRecall
+from thalweg.metrics import AveragePrecision
 from thalweg.models.vision.rcnn import ONES, detections, picked
-from thalweg.training import Task
+from thalweg.tasks.detection import Detection, Found
 from thalweg.vocabulary import Batch
 
 BETA = 1 / 9  # where the loss of an offset turns from a square into a line
@@ -34,17 +32,19 @@ def sample(positive: Tensor, negative: Tensor, count: int, most: int) -> tuple[T
     return chosen, first(negative, count - chosen.sum(-1, keepdim=True))
 
 
-def picked(x: Tensor, index: Tensor) -> Tensor:
-    """x [batch n 4] at index [batch k] -> [batch k 4]"""
-    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
-
-
 def offset_loss(offsets: Tensor, boxes: Tensor, anchors: Tensor, deviation: Sequence[float] = (0.1, 0.1, 0.2, 0.2)) -> Tensor:
     """Smooth L1 between offsets and those of the boxes, summed over the four.   [batch n 4] each -> [batch n]"""
     return smooth_l1_loss(offsets.float(), encode(boxes, anchors, deviation), beta=BETA, reduction="none").sum(-1)
 
 
-class RegionDetection(Task):
+def mask_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union of masks.   bool [n height width], [m height width] -> [n m]"""
+    one, other = first.flatten(1).float(), second.flatten(1).float()
+    both = one @ other.T
+    return both / (one.sum(1)[:, None] + other.sum(1) - both).clamp(min=1)
+
+
+class RegionDetection(Detection):
     """Objects among given proposals, by R-CNN or Fast R-CNN.
 
     loss = sum over images of 1/regions sum_r (- log p(class_r) + [class_r not nothing] smooth_l1(offsets_r - offsets*_r)).
@@ -55,11 +55,15 @@ class RegionDetection(Task):
     """
 
     def __init__(self, model: nn.Module, classes: Sequence[str], regions: int = 128):
-        super().__init__()
+        super().__init__(model, classes)
         if regions < 4:
             raise ValueError(f"regions={regions}: expected at least 4, of which one may hold an object")
-        self.model, self.classes, self.regions = model, tuple(classes), regions
-        self.metrics = MetricCollection({"map": MeanAveragePrecision(), "recall": ProposalRecall()}, compute_groups=False)
+        self.regions = regions
+        count = len(self.classes)
+        self.metrics = MetricCollection(
+            {"mAP50": AveragePrecision(count, [0.5]), "mAP": AveragePrecision(count), "recall": MeanMetric()},
+            compute_groups=False,
+        )
 
     def seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The images as the model sees them, and what a box of the batch is to be multiplied by to lie in them."""
@@ -99,20 +103,33 @@ class RegionDetection(Task):
         image, scale = self.seen(batch)
         boxes, box_label = self.truths(batch, scale)
         regions, index, label, counts = self.drawn(batch["proposals"] * scale, boxes, box_label)
-        logits, offsets = self.model.model(image, regions)  # type: ignore[operator, union-attr]
-        return self.region_loss(logits, offsets, regions, picked(boxes, index), label, counts), len(image)
+        said = self.model.model(image, regions)  # type: ignore[operator, union-attr]
+        return self.region_loss(said["logits"], said["offsets"], regions, picked(boxes, index), label, counts), len(image)
 
-    def find(self, batch: Batch) -> dict[str, Tensor]:
-        """What is in the images, in their own pixels, see `detections`; and the proposals."""
+    def raw(self, batch: Batch) -> dict[str, Tensor]:
+        """What is in the images, in their own pixels, see `detections`; and the regions that were looked at."""
         image, scale = self.seen(batch)
-        regions = batch["proposals"] * scale
-        found = detections(regions, *self.model.model(image, regions), image.shape[-2:])  # type: ignore[operator, union-attr]
-        return {**found, "boxes": found["boxes"] / scale, "proposals": batch["proposals"]}
+        said = self.model.model(image, batch["proposals"] * scale)  # type: ignore[operator, union-attr]
+        found = detections(said["regions"], said["logits"], said["offsets"], image.shape[-2:])
+        return {**found, "boxes": found["boxes"] / scale, "regions": batch["proposals"]}
+
+    def found(self, raw: dict[str, Tensor], height: int, width: int, least: float) -> list[Found]:
+        kept = raw["probability"] >= least
+        return [Found(boxes[k], probability[k], label[k]) for boxes, probability, label, k in
+                zip(raw["boxes"], raw["probability"], raw["box_label"], kept, strict=True)]  # fmt: skip
 
     def evaluate(self, batch: Batch) -> None:
-        found = self.find(batch)
-        self.metrics["map"].update(found["boxes"], found["box_label"], found["probability"], batch["boxes"], batch["box_label"])
-        self.metrics["recall"].update(iou(batch["boxes"], found["proposals"]), batch["box_label"])
+        self._count(self.raw(batch), batch)
+
+    def _count(self, raw: dict[str, Tensor], batch: Batch) -> None:
+        """What share of the true boxes one of the first 100 regions overlaps by half, and how precise the detections are."""
+        overlap, real = iou(batch["boxes"], raw["regions"][:, :100]), batch["box_label"] >= 0
+        self.metrics["recall"].update((overlap.amax(-1) >= 0.5)[real].float())
+        height, width = batch["image"].shape[2:]
+        for seen, boxes, label in zip(self.found(raw, height, width, 0.01), batch["boxes"], batch["box_label"], strict=True):
+            shared = iou(seen.boxes.double(), boxes[label >= 0].double())
+            for name in ("mAP50", "mAP"):
+                self.metrics[name].update(shared, seen.probability, seen.label, label[label >= 0])
 
 
 class TwoStageDetection(RegionDetection):
@@ -129,7 +146,9 @@ class TwoStageDetection(RegionDetection):
         super().__init__(model, classes, regions)
         if anchors < 2:
             raise ValueError(f"anchors={anchors}: expected at least 2, of which one may hold an object")
-        self.anchors = anchors
+        self.anchors, count = anchors, len(self.classes)
+        if model.model.mask_head is not None:  # type: ignore[union-attr]
+            self.metrics.add_metrics({"mask_mAP50": AveragePrecision(count, [0.5]), "mask_iou": MeanMetric()})
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         image, scale = self.seen(batch)
@@ -139,7 +158,7 @@ class TwoStageDetection(RegionDetection):
         anchors = model.anchors(maps, size)
         logits, offsets = model.proposal_head(maps)
         total = self.proposal_loss(logits, offsets, torch.cat(anchors), boxes, box_label)
-        proposals, _ = model.propose(anchors, logits, offsets, size)
+        proposals = model.propose(anchors, logits, offsets, size)
         regions, index, label, counts = self.drawn(proposals, boxes, box_label)
         seen = model.box_head(model.align(maps, regions, size, 7))
         total = total + self.region_loss(*seen, regions, picked(boxes, index), label, counts)
@@ -158,9 +177,7 @@ class TwoStageDetection(RegionDetection):
         places = offset_loss(offsets, picked(boxes, index), anchors, ONES)
         return (something * (positive | negative) + places * positive).sum() / self.anchors
 
-    def mask_loss(
-        self, logits: Tensor, regions: Tensor, masks: Tensor, index: Tensor, label: Tensor, counts: Tensor
-    ) -> Tensor:
+    def mask_loss(self, logits: Tensor, regions: Tensor, masks: Tensor, index: Tensor, label: Tensor, counts: Tensor) -> Tensor:
         """Which pixels of a region are its object's: of its own class's mask alone, so that classes do not compete.
 
         regions: in pixels of the masks.   masks: [batch box height width], of which `index` is each region's
@@ -173,11 +190,38 @@ class TwoStageDetection(RegionDetection):
         holds = counts & (label >= 0)
         return ((wrong * holds).sum(1) / holds.sum(1).clamp(min=1)).sum()
 
-    def find(self, batch: Batch) -> dict[str, Tensor]:
+    def raw(self, batch: Batch) -> dict[str, Tensor]:
         image, scale = self.seen(batch)
-        model: Any = self.model.model
-        found = model(image)
-        found = {**found, "boxes": found["boxes"] / scale, "proposals": found["proposals"] / scale}
-        if "masks" in found:
-            found["masks"] = paste(found["masks"], found["boxes"], batch["image"].shape[-2:]) > 0.5
+        said = self.model.model(image)  # type: ignore[operator, union-attr]
+        found = {**said, "boxes": said["boxes"] / scale, "regions": said["regions"] / scale}
+        if "masks" in said:
+            found["masks"] = paste(said["masks"].float().sigmoid(), found["boxes"], batch["image"].shape[-2:]) > 0.5
         return found
+
+    def _count(self, raw: dict[str, Tensor], batch: Batch) -> None:
+        """Of masks, how precise they are; and how much of the union a true one and the best found for it share."""
+        super()._count(raw, batch)
+        if "masks" not in raw:
+            return
+        for place, label in enumerate(batch["box_label"]):
+            real, kept = label >= 0, raw["probability"][place] >= 0.01
+            score, said = raw["probability"][place][kept], raw["box_label"][place][kept]
+            shared = mask_iou(raw["masks"][place][kept], batch["masks"][place][real])
+            self.metrics["mask_mAP50"].update(shared.double(), score, said, label[real])
+            sure = (said[:, None] == label[real]) & (score >= 0.5)[:, None]
+            best = torch.cat([shared * sure, shared.new_zeros(1, shared.shape[1])]).amax(0)  # 0 for what was missed
+            self.metrics["mask_iou"].update(best)
+
+    @torch.inference_mode()
+    def predict(self, inputs: Batch, *, least: float = 0.5) -> dict[str, Any]:
+        """What is on each image, most probable first: its name, probability of at least `least`, box and, if told, pixels."""
+        raw = self.raw(inputs)
+        found = self.found(raw, *inputs["image"].shape[2:], least=least)
+        said: dict[str, Any] = {
+            "label": [[self.classes[i] for i in seen.label.tolist()] for seen in found],
+            "probability": [seen.probability for seen in found],
+            "boxes": [seen.boxes for seen in found],
+        }
+        if "masks" in raw:
+            said["masks"] = [masks[p >= least] for masks, p in zip(raw["masks"], raw["probability"], strict=True)]
+        return said

@@ -73,9 +73,7 @@ class BoxHead(nn.Module):
 
     def __init__(self, in_features: int, hidden_dim: int, num_classes: int):
         super().__init__()
-        self.hidden = nn.Sequential(
-            nn.Linear(in_features, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, hidden_dim), nn.ReLU()
-        )
+        self.hidden = nn.Sequential(nn.Linear(in_features, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, hidden_dim), nn.ReLU())
         self.label = nn.Linear(hidden_dim, 1 + num_classes)
         self.offset = nn.Linear(hidden_dim, 4 * (1 + num_classes))
 
@@ -148,7 +146,7 @@ class FeaturePyramid(nn.Module):
 
     def forward(self, maps: Maps) -> Maps:
         inner = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
-        for level, smaller in reversed([*enumerate(inner[1:])]):
+        for level in reversed(range(len(inner) - 1)):
             inner[level] = inner[level] + interpolate(inner[level + 1], inner[level].shape[-2:])
         maps = [output(x) for output, x in zip(self.output, inner, strict=True)]
         return [*maps, max_pool2d(maps[-1], 1, 2)]
