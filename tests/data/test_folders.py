@@ -12,6 +12,7 @@ from PIL import Image
 from thalweg.data import folders
 from thalweg.data.augmentation import flip, shift
 from thalweg.data.folders import FolderStream, ImageFolder
+from thalweg.data.images import UnreadableImage
 from thalweg.data.streams import TensorStream, generator
 
 
@@ -262,8 +263,13 @@ def test_a_class_of_which_only_broken_images_are_left_is_refused_with_the_report
         ImageFolder(tmp_path).streams((8, 8), 4)
 
 
-def test_a_file_that_vanishes_during_training_is_named(photos):
-    streams = ImageFolder(photos).streams((8, 8), 4, memory=0)
-    streams.train.files[0].unlink()
-    with pytest.raises(FileNotFoundError, match=streams.train.files[0].name):
+def test_a_file_that_vanishes_or_breaks_during_training_is_named(photos):
+    folder = ImageFolder(photos)
+    streams = folder.streams((8, 8), 4, memory=0)
+    path = next(picture.path for picture in folder.pictures if picture.part == "train")
+    path.write_bytes(b"words")
+    with pytest.raises(UnreadableImage, match=path.name):
+        list(streams.train)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=path.name):
         list(streams.train)

@@ -1,10 +1,14 @@
 """Augmentation of whole batches of images at once, random numbers from the stream's generator.
 
 Each function returns (batch, generator) -> batch. Images are uint8, or float in [0, 1], and keep their type.
-D2L 13.1, LBDL 6.2
+What moves an image moves the boxes, masks and pixel classes in the batch with it: a pixel that comes in from outside is in
+no mask and has the class 255, which does not count; a box is that around its moved corners, cut to the image, and is no
+longer one (label -1, all 0) where less than VISIBLE of it is left.
+D2L 13.1, 13.9, LBDL 6.2
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -12,6 +16,8 @@ from torch.nn.functional import affine_grid, grid_sample, one_hot, pad
 
 from thalweg.data.streams import Augment
 from thalweg.vocabulary import Batch
+
+VISIBLE = 0.3  # the least share of a box that must be seen for it to stay one; Liu et al. 2015, arXiv:1512.02325
 
 
 def _uniform(size: tuple[int, ...], low: float, high: float, generator: Generator) -> Tensor:
@@ -44,14 +50,69 @@ def _sample(image: Tensor, affine: Tensor, outside: str, size: tuple[int, int] |
     return _as(grid_sample(pixels, grid, padding_mode=outside, align_corners=False), image)
 
 
+def _moved(
+    batch: Batch, image: Tensor, move: Callable[[Tensor, float], Tensor], move_boxes: Callable[[Tensor], Tensor]
+) -> Batch:
+    """The batch with its image moved to whole pixels, and all that is in it alike.   move: maps [batch channel height width]
+    and what comes in from outside -> maps"""
+    moved = _with(batch, image)
+    if "segmentation" in batch:
+        moved["segmentation"] = move(batch["segmentation"][:, None], 255).squeeze(1)
+    if "masks" in batch:
+        moved["masks"] = move(batch["masks"], 0)
+    return _seen(moved, move_boxes(batch["boxes"])) if "boxes" in batch else moved
+
+
+def _carried(batch: Batch, image: Tensor, affine: Tensor) -> Batch:
+    """The batch with the image that _sample made of its own with the affine, and all that is in it moved alike."""
+    moved, old = _with(batch, image), batch["image"]
+
+    def nearest(maps: Tensor) -> Tensor:
+        grid = affine_grid(affine.float(), [*maps.shape[:2], *image.shape[2:]], align_corners=False)
+        return grid_sample(maps.float(), grid, mode="nearest", align_corners=False)
+
+    if "segmentation" in batch:
+        moved["segmentation"] = (
+            (nearest(batch["segmentation"][:, None].float() - 255) + 255).squeeze(1).to(batch["segmentation"].dtype)
+        )
+    if "masks" in batch:
+        moved["masks"] = nearest(batch["masks"]).bool()
+    if "boxes" not in batch:
+        return moved
+    before, after = (torch.tensor([x.shape[3], x.shape[2]]) / 2 for x in (old, image))
+    left, top, right, bottom = batch["boxes"].unbind(-1)
+    corners = torch.stack([left, top, right, top, right, bottom, left, bottom], -1).unflatten(-1, (4, 2)) / before - 1
+    turn, still = affine[:, None, :, :2].to(corners.dtype), affine[:, None, None, :, 2].to(corners.dtype)
+    corners = ((corners - still) @ turn.inverse().mT + 1) * after
+    return _seen(moved, torch.cat([corners.amin(-2), corners.amax(-2)], -1))
+
+
+def _seen(batch: Batch, boxes: Tensor) -> Batch:
+    """The batch with these boxes, cut to the image, as far as enough of them is seen."""
+    height, width = batch["image"].shape[2:]
+    cut = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+    whole, left = ((box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (boxes, cut))
+    kept = (batch["box_label"] >= 0) & (left >= VISIBLE * whole) & (left > 0)
+    seen = {**batch, "boxes": cut.where(kept[..., None], 0), "box_label": batch["box_label"].where(kept, -1)}
+    return {**seen, "masks": batch["masks"] & kept[..., None, None]} if "masks" in batch else seen
+
+
 def flip(probability: float = 0.5) -> Augment:
     """Mirrors left and right.   For things that have no left and right: not for digits or text."""
     _check("probability", probability, 0.0, 1.0)
 
     def change(batch: Batch, generator: Generator) -> Batch:
-        image = batch["image"]
-        mirrored = torch.rand(len(image), generator=generator) < probability
-        return _with(batch, torch.where(mirrored[:, None, None, None], image.flip(-1), image))
+        mirrored = (torch.rand(len(batch["image"]), generator=generator) < probability)[:, None, None]
+
+        def boxes(old: Tensor) -> Tensor:
+            left, top, right, bottom = old.unbind(-1)
+            width = batch["image"].shape[-1]
+            return torch.where(mirrored, torch.stack([width - right, top, width - left, bottom], -1), old)
+
+        def moved(maps: Tensor, _: float) -> Tensor:
+            return torch.where(mirrored[..., None], maps.flip(-1), maps)
+
+        return _moved(batch, moved(batch["image"], 0), moved, boxes)
 
     return change
 
@@ -65,16 +126,50 @@ def shift(pixels: int, mode: str = "constant") -> Augment:
 
     def change(batch: Batch, generator: Generator) -> Batch:
         image = batch["image"]
-        count, _, height, width = image.shape
-        if mode == "constant":
-            padded = pad(image, (pixels,) * 4)
-        else:
-            padded = pad(_pixels(image), (pixels,) * 4, mode=mode).to(image.dtype)
-        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: [batch channel row column height width]
-        row, column = torch.randint(0, 2 * pixels + 1, (2, count), generator=generator)
-        return _with(batch, windows[torch.arange(count), :, row, column])
+        row, column = torch.randint(0, 2 * pixels + 1, (2, len(image)), generator=generator)
+
+        def moved(maps: Tensor, fill: float, mode: str = "constant") -> Tensor:
+            padded = pad(maps, (pixels,) * 4, mode=mode, value=fill if mode == "constant" else None)
+            return _windows(padded, row, column, maps.shape[2:])
+
+        shifted = moved(image, 0) if mode == "constant" else moved(_pixels(image), 0, mode).to(image.dtype)
+        return _moved(batch, shifted, moved, lambda boxes: boxes + pixels - _corners(row, column))
 
     return change
+
+
+def crop(size: int | Sequence[int]) -> Augment:
+    """A random part of fixed size, nothing scaled, so that every pixel keeps its class.   size: a side, or [height width]
+
+    Where the image is smaller it is filled up, to the right and below.   Long et al. 2014, arXiv:1411.4038.
+    """
+    tall, wide = (size, size) if isinstance(size, int) else size
+    if min(tall, wide) < 1:
+        raise ValueError(f"size={size}: expected at least 1 pixel a side")
+
+    def change(batch: Batch, generator: Generator) -> Batch:
+        count, _, height, width = batch["image"].shape
+        more = max(tall - height, 0), max(wide - width, 0)
+        row, column = (torch.randint(0, side + extra - part + 1, (count,), generator=generator)
+                       for side, extra, part in zip((height, width), more, (tall, wide), strict=True))  # fmt: skip
+
+        def moved(maps: Tensor, fill: float) -> Tensor:
+            return _windows(pad(maps, (0, more[1], 0, more[0]), value=fill), row, column, (tall, wide))
+
+        return _moved(batch, moved(batch["image"], 0), moved, lambda boxes: boxes - _corners(row, column))
+
+    return change
+
+
+def _windows(maps: Tensor, row: Tensor, column: Tensor, size: Sequence[int]) -> Tensor:
+    """The part of that size of each of the maps that begins at its row and column."""
+    windows = maps.unfold(2, size[0], 1).unfold(3, size[1], 1)  # a view: [batch channel row column height width]
+    return windows[torch.arange(len(maps)), :, row, column]
+
+
+def _corners(row: Tensor, column: Tensor) -> Tensor:
+    """By how much a box is nearer to the corner of a part that begins there.   [batch 1 4]"""
+    return torch.stack([column, row, column, row], -1)[:, None]
 
 
 def rotate(degrees: float, zoom: float = 0.0) -> Augment:
@@ -89,7 +184,8 @@ def rotate(degrees: float, zoom: float = 0.0) -> Augment:
         cos, sin, still = angle.cos() * scale, angle.sin() * scale, torch.zeros_like(angle)
         x = torch.stack([cos, -sin * height / width, still], -1)
         y = torch.stack([sin * width / height, cos, still], -1)
-        return _with(batch, _sample(image, torch.stack([x, y], 1), "zeros"))
+        affine = torch.stack([x, y], 1)
+        return _carried(batch, _sample(image, affine, "zeros"), affine)
 
     return change
 
@@ -117,10 +213,11 @@ def scatter(size: int, degrees: float = 0.0, smallest: float = 1.0, largest: flo
         cos, sin = angle.cos() / scale, angle.sin() / scale
         x = torch.stack([cos, -sin, sin * down - cos * right], -1) * (size / width)
         y = torch.stack([sin, cos, -sin * right - cos * down], -1) * (size / height)
-        placed = _sample(image, torch.stack([x, y], 1), "zeros", (size, size))
+        affine = torch.stack([x, y], 1)
+        placed = _sample(image, affine, "zeros", (size, size))
         if clutter:
             placed = torch.maximum(placed, _clutter(image, size, clutter, generator))
-        return _with(batch, placed)
+        return _carried(batch, placed, affine)
 
     return change
 
@@ -164,7 +261,29 @@ def resized_crop(smallest: float = 0.35, ratio: float = 4 / 3) -> Augment:
         y = _uniform((count,), -1, 1, generator) * (1 - height)
         still = torch.zeros_like(width)
         affine = torch.stack([torch.stack([width, still, x], -1), torch.stack([still, height, y], -1)], 1)
-        return _with(batch, _sample(image, affine, "border"))
+        return _carried(batch, _sample(image, affine, "border"), affine)
+
+    return change
+
+
+def zoom_out(largest: float = 2.0, probability: float = 0.5) -> Augment:
+    """The image made smaller, anywhere on a ground of its mean colour: small things to be found.
+
+    It becomes 1 to 1 / `largest` as wide and high, bilinearly, with no smoothing before.   Liu et al. 2015, arXiv:1512.02325
+    """
+    _check("largest", largest, 1.0, math.inf)
+    _check("probability", probability, 0.0, 1.0)
+
+    def change(batch: Batch, generator: Generator) -> Batch:
+        image = batch["image"]
+        count, pixels = len(image), _pixels(image)
+        chosen = torch.rand(count, generator=generator) < probability
+        scale = _uniform((count,), 1.0, largest, generator).where(chosen, 1.0).to(pixels.dtype)
+        x, y = (_uniform((count,), -1, 1, generator) * (scale - 1) for _ in range(2))
+        still = torch.zeros_like(scale)
+        affine = torch.stack([torch.stack([scale, still, x], -1), torch.stack([still, scale, y], -1)], 1)
+        ground = pixels.mean((2, 3), keepdim=True)
+        return _carried(batch, _as(_sample(pixels - ground, affine, "zeros") + ground, image), affine)
 
     return change
 

@@ -12,9 +12,10 @@ import statistics
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice, tee
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ class ImageFolder:
             raise ValueError(f"data={folder}: expected at least two subfolders, one a class, and found {list(self.classes)}")
         self.pictures: list[Picture] = []
         self.skipped: list[tuple[Path, str]] = []
-        for found in _ahead(self._look, self._files(parts), 100):
+        for found in ahead(self._look, self._files(parts), 100):
             self.pictures.append(found) if isinstance(found, Picture) else self.skipped.append(found)
         given = {picture.part for picture in self.pictures}
         self._check(1 if "valid" in given else 2 if parts else 3)
@@ -120,103 +121,151 @@ class ImageFolder:
         What cannot be decoded goes to `skipped`; `repeated` counts images that another part or class holds as well.
         The test stream is None where a person split the data without one.
         """
-        pictures, good = self._split(), list[Picture]()
-        same = defaultdict[bytes, set[tuple[str, int]]](set)
-        kept = len(pictures) * self.channels * size[0] * size[1] <= memory
-        pixels = torch.empty(len(pictures) if kept else 0, self.channels, *size, dtype=torch.uint8)
-        decoded = _ahead(lambda picture: _decode(picture.path, size), pictures, 100)
-        for picture in tqdm(pictures, unit="image", leave=False, disable=None):
-            match next(decoded):
-                case str(reason):
-                    self.skipped.append((picture.path, reason))
-                case image, digest:
-                    if kept:
-                        pixels[len(good)] = image[: self.channels]
-                    same[digest].add((picture.part, picture.label))
-                    good.append(picture)
-        self.pictures, self.repeated = good, sum(len(places) > 1 for places in same.values())
+
+        def read(picture: Picture, content: bytes) -> Batch:
+            return {"image": read_image(content, size)[: self.channels], "label": torch.tensor(picture.label)}
+
+        pictures = divided(self.pictures, self.folder, lambda picture: picture.label)
+        splits, self.pictures, skipped, same = streams(pictures, read, batch_size, augment=augment, memory=memory)
+        self.skipped += skipped
+        self.repeated = sum(len({(picture.part, picture.label) for picture in alike}) > 1 for alike in same)
         self._check(1)
-        label = torch.tensor([picture.label for picture in good])
+        return replace(splits, classes=self.classes)
 
-        def stream(part: str, *, shuffle: bool = False, augment: Sequence[Augment] = ()) -> Stream | None:
-            held = [index for index, picture in enumerate(good) if picture.part == part]  # one piece: _split sorts by part
-            if not held:
-                return None
-            piece = slice(held[0], held[-1] + 1)
-            if kept:
-                return TensorStream(
-                    {"image": pixels[piece], "label": label[piece]}, batch_size, shuffle=shuffle, augment=augment
-                )
-            files = [picture.path for picture in good[piece]]
-            return FolderStream(files, label[piece], size, batch_size, channels=self.channels, shuffle=shuffle, augment=augment)
 
-        return Splits(stream("train", shuffle=True, augment=augment), stream("valid"), stream("test"), self.classes)
+@runtime_checkable
+class Held(Protocol):
+    """An example in a file: its path, and its part ("train", "valid", "test", or "" where we split)."""
 
-    def _split(self) -> list[Picture]:
-        """The pictures by part: training, validation, test. What a person has not split is, by the hash of the name.
+    @property
+    def path(self) -> Path: ...
 
-        So every run has the same split, and a file more or less moves hardly any other.
-        """
-        given = {picture.part for picture in self.pictures}
-        wanted = ["valid", "test"] if "" in given else [] if "valid" in given else ["valid"]
-        placed = [picture for picture in self.pictures if picture.part in ("valid", "test")]
-        for label in range(len(self.classes)):
-            training = [picture for picture in self.pictures if picture.label == label and picture.part in ("", "train")]
-            training.sort(key=lambda picture: hashlib.sha256(str(picture.path.relative_to(self.folder)).encode()).digest())
-            cut = max(1, round(0.15 * len(training)))
-            for part in wanted:
-                placed += [picture._replace(part=part) for picture in training[:cut]]
-                training = training[cut:]
-            placed += [picture._replace(part="train") for picture in training]
-        return sorted(placed, key=lambda picture: (list(PARTS).index(picture.part), picture.path))
+    @property
+    def part(self) -> str: ...
+
+    def _replace(self, *, part: str) -> Any: ...
+
+
+Example = TypeVar("Example", bound=Held)
+
+
+def divided(examples: Sequence[Example], folder: Path, group: Callable[[Example], Any] = lambda _: 0) -> list[Example]:
+    """The examples by part: training, validation, test. What a person has not split is, by the hash of the name, each group
+    in the same proportion.
+
+    So every run has the same split, and a file more or less moves hardly any other.
+    """
+    given = {example.part for example in examples}
+    wanted = ["valid", "test"] if "" in given else [] if "valid" in given else ["valid"]
+    placed = [example for example in examples if example.part in ("valid", "test")]
+    groups = defaultdict[Any, list[Example]](list)
+    for example in examples:
+        if example.part in ("", "train"):
+            groups[group(example)].append(example)
+    for training in groups.values():
+        training.sort(key=lambda example: hashlib.sha256(str(example.path.relative_to(folder)).encode()).digest())
+        cut = max(1, round(0.15 * len(training)))
+        for part in wanted:
+            placed += [example._replace(part=part) for example in training[:cut]]
+            training = training[cut:]
+        placed += [example._replace(part="train") for example in training]
+    return sorted(placed, key=lambda example: (list(PARTS).index(example.part), example.path))
+
+
+def streams(
+    examples: Sequence[Example], read: Callable[[Example, bytes], Batch], batch_size: int, *, augment: Sequence[Augment] = (),
+    memory: int = MEMORY,
+) -> tuple[Splits, list[Example], list[tuple[Path, str]], list[list[Example]]]:  # fmt: skip
+    """Streams of the examples, which lie sorted by part; those that can be read, the others and why, and those alike.
+
+    read: an example and the content of its file -> its tensors. Where they fit into `memory` bytes they are kept, else each
+    is read again in every pass.
+    """
+    good, skipped = list[Example](), list[tuple[Path, str]]()
+    same = defaultdict[bytes, list[Example]](list)
+    kept: Batch | None = None
+
+    def attempt(example: Example) -> tuple[Batch, bytes] | str:
+        try:
+            content = example.path.read_bytes()
+            return read(example, content), hashlib.sha256(content).digest()
+        except (OSError, UnreadableImage) as error:
+            return getattr(error, "reason", str(error))
+
+    def again(example: Example) -> Batch:
+        try:
+            return read(example, example.path.read_bytes())
+        except UnreadableImage as error:
+            raise UnreadableImage(str(example.path), error.reason) from error
+
+    tried = ahead(attempt, examples, 100)
+    for example in tqdm(examples, unit="image", leave=False, disable=None):
+        match next(tried):
+            case str(reason):
+                skipped.append((example.path, reason))
+            case tensors, digest:
+                if kept is None:
+                    fits = len(examples) * sum(tensor.nbytes for tensor in tensors.values()) <= memory
+                    room = len(examples) if fits else 0
+                    kept = {name: tensor.new_empty(room, *tensor.shape) for name, tensor in tensors.items()}
+                if fits:
+                    for name, tensor in tensors.items():
+                        kept[name][len(good)] = tensor
+                same[digest].append(example)
+                good.append(example)
+
+    def stream(part: str, *, shuffle: bool = False, augment: Sequence[Augment] = ()) -> Stream | None:
+        held = [index for index, example in enumerate(good) if example.part == part]  # one piece: they are sorted by part
+        if not held or kept is None:
+            return None
+        if fits:
+            whole = {name: tensor[held[0] : held[-1] + 1] for name, tensor in kept.items()}
+            return TensorStream(whole, batch_size, shuffle=shuffle, augment=augment)
+        return FolderStream(len(held), lambda index: again(good[held[index]]), batch_size, shuffle=shuffle, augment=augment)
+
+    return (
+        Splits(stream("train", shuffle=True, augment=augment), stream("valid"), stream("test")),
+        good,
+        skipped,
+        list(same.values()),
+    )
 
 
 class FolderStream(Stream):
-    """Batches of image files, decoded at an extent [height width] by threads while the batches before them are used.
+    """Batches of examples from files, read by threads while the batches before them are used.
 
-    files: n paths.   label: [n].   At most AHEAD batches are in memory before they are asked for.
+    example: the number of an example -> its tensors.   At most AHEAD batches are in memory before they are asked for.
     """
 
     def __init__(
         self,
-        files: Sequence[Path],
-        label: Tensor,
-        extent: Sequence[int],
+        size: int,
+        example: Callable[[int], Batch],
         batch_size: int,
         *,
-        channels: int = 3,
         shuffle: bool = False,
         augment: Sequence[Augment] = (),
     ):
-        super().__init__(len(files), batch_size, shuffle=shuffle, augment=augment)
-        self.files, self.label, self.extent, self.channels = files, label, extent, channels
-
-    def image(self, index: int) -> Tensor:
-        return read_image(self.files[index], self.extent)[: self.channels]
+        super().__init__(size, batch_size, shuffle=shuffle, augment=augment)
+        self.example = example
 
     def fetch(self, indices: Tensor) -> Batch:
-        image = torch.stack(list(_ahead(self.image, indices.tolist(), len(indices))))
-        return {"image": image, "label": self.label[indices]}
+        return stacked(list(ahead(self.example, indices.tolist(), len(indices))))
 
     def produce(self, numbers: Iterable[int]) -> Iterator[Batch]:
         numbers, coming = tee(numbers)
         indices = (index for number in coming for index in self.indices(number).tolist())
-        images = _ahead(self.image, indices, AHEAD * self.batch_size)
+        examples = ahead(self.example, indices, AHEAD * self.batch_size)
         for number in numbers:
-            label = self.label[self.indices(number)]
-            yield self.augmented({"image": torch.stack(list(islice(images, len(label)))), "label": label}, number)
+            yield self.augmented(stacked(list(islice(examples, len(self.indices(number))))), number)
 
 
-def _decode(path: Path, size: Sequence[int]) -> tuple[Tensor, bytes] | str:
-    """The pixels of a file and the SHA-256 of its content, or why there are none."""
-    try:
-        content = path.read_bytes()
-        return read_image(content, size), hashlib.sha256(content).digest()
-    except (OSError, UnreadableImage) as error:
-        return getattr(error, "reason", str(error))
+def stacked(examples: Sequence[Batch]) -> Batch:
+    """A batch of examples."""
+    return {name: torch.stack([example[name] for example in examples]) for name in examples[0]}
 
 
-def _ahead(function: Callable[[Item], Result], items: Iterable[Item], limit: int) -> Iterator[Result]:
+def ahead(function: Callable[[Item], Result], items: Iterable[Item], limit: int) -> Iterator[Result]:
     """function of each item, in order; threads compute up to `limit` results before they are asked for."""
     threads = ThreadPoolExecutor(os.cpu_count())
     waiting: deque[Future[Result]] = deque()
