@@ -13,7 +13,7 @@ from thalweg.training.optimisers import adamw
 from thalweg.training.schedules import cosine, warmup
 
 
-def faster_rcnn_bccd(*, steps: int = 1500, batch_size: int = 8, lr: float = 1e-3, width: int = 32,
+def faster_rcnn_bccd(*, epochs: int = 60, batch_size: int = 8, lr: float = 1e-3, width: int = 32,
                      proposals: int = 100) -> Experiment:  # fmt: skip
     """Faster R-CNN finds red and white cells and platelets on photographs of blood.   D2L 13.8"""
     splits = bccd((240, 320))
@@ -23,8 +23,8 @@ def faster_rcnn_bccd(*, steps: int = 1500, batch_size: int = 8, lr: float = 1e-3
     task = build(TwoStageDetection, model=model, classes=splits.classes, regions=64, anchors=128)
     train = TensorStream(splits.train, batch_size, shuffle=True, augment=[flip(), resized_crop(0.5), colour(0.1, 0.1, 0.1)])
     return Experiment(task=task, train=train, valid=TensorStream(splits.valid, 16), test=TensorStream(splits.test, 16),
-                      steps=steps, optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, cosine()), clip=5.0,
-                      ema=0.998, monitor="mAP50", evaluate_every=max(1, steps // 6))  # fmt: skip
+                      epochs=epochs, optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, cosine()), clip=5.0,
+                      ema=0.998, monitor="mAP50", evaluate_every=10 * len(train))  # fmt: skip
 
 
 def mask_rcnn_shapes(*, epochs: int = 8, batch_size: int = 16, lr: float = 2e-3, width: int = 16) -> Experiment:
