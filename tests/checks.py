@@ -56,6 +56,8 @@ def ignores_the_rest_of_the_batch(model: nn.Module, x: Tensor) -> None:
 def answer(model: nn.Module, x: Tensor) -> Tensor:
     """The numbers that a model says about an input."""
     found = model(x)
+    if isinstance(found, tuple):
+        return torch.cat(found[:2], -1)
     return found.log_prob(torch.zeros_like(found.sample())) if isinstance(found, Distribution) else found
 
 
@@ -74,6 +76,15 @@ def gives_maps_of_half_the_extent(model: nn.Module, image: Tensor) -> None:
         extents.append(found.shape[-1])
     assert extents
     assert all(after in (before // 2, (before + 1) // 2) for before, after in pairwise(extents))
+
+
+def looks_at_places(model: nn.Module, image: Tensor) -> None:
+    """Classes and an offset at every anchor, whose centres lie in the image."""
+    scores, offsets, anchors = model(image)
+    assert scores.shape[:2] == offsets.shape[:2] == (len(image), len(anchors))
+    assert offsets.shape[2:] == anchors.shape[1:] == (4,)
+    centre = (anchors[:, :2] + anchors[:, 2:]) / 2
+    assert ((centre > 0) & (centre < 1)).all()
 
 
 def reads_backwards_only(model: nn.Module, tokens: Tensor) -> None:
@@ -105,6 +116,7 @@ PROMISES: dict[str, Callable[[nn.Module, Tensor], None]] = {
     "regressor": gives_a_row_an_example,
     "action-value": gives_a_row_an_example,
     "backbone": gives_maps_of_half_the_extent,
+    "detector": looks_at_places,
     "language-model": reads_backwards_only,
     "generator": samples_from_a_latent,
     "policy": gives_a_distribution,

@@ -53,6 +53,39 @@ def image_grid(image: Tensor, titles: Sequence[str] = (), *, columns: int = 8, c
     return figure
 
 
+def draw_boxes(
+    image: Tensor,
+    boxes: Sequence[Tensor],
+    titles: Sequence[Sequence[str]] = (),
+    colours: Sequence[Sequence[str]] = (),
+    *,
+    columns: int = 4,
+    width: float = 3.2,
+) -> "Figure":
+    """Images with the boxes on them.   image: [batch channel height width], uint8 or float in [0, 1]
+
+    boxes: of each image [box 4], left, top, right, bottom in pixels; titles and colours: one a box.   width: of an image, inch
+    """
+    from matplotlib.patches import Rectangle
+
+    pixels = image.float().cpu() / (255 if image.dtype == torch.uint8 else 1)
+    pixels = pixels.clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3).numpy()
+    columns = min(columns, len(pixels))
+    rows = -(-len(pixels) // columns)
+    figure, axes = new_figure(width * columns, width * rows * pixels.shape[1] / pixels.shape[2], rows, columns)
+    for axis in axes.flat:
+        axis.axis("off")
+    for index, (axis, picture) in enumerate(zip(axes.flat, pixels, strict=False)):
+        axis.imshow(picture)
+        for number, (left, top, right, bottom) in enumerate(boxes[index].tolist()):
+            colour = colours[index][number] if colours else "gold"
+            axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))
+            if titles:
+                axis.text(left, top, titles[index][number], fontsize=6, color="white", va="bottom", clip_on=True,
+                          bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6})  # fmt: skip
+    return figure
+
+
 def confusion(counts: Tensor, classes: Sequence[str]) -> "Figure":
     """How often each class (row) was taken for each (column).   counts: [class class]"""
     size = max(4.0, 0.55 * len(classes) + 2)

@@ -1,5 +1,6 @@
 """Metrics that torchmetrics has not."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -129,31 +130,67 @@ class Verification(_Features):
         return binary_auroc((1 + similarity.flatten()) / 2, (label[1::2, None] == label[::2]).flatten().long())
 
 
-class ProposalRecall(Metric):
-    """The share of true boxes that one of the first proposals of their image overlaps by half.
+class AveragePrecision(Metric):
+    """Mean average precision of a detector by COCO's rules, from what its boxes, or masks, share with the true ones.
 
-    count: how many proposals of an image are looked at.   threshold: intersection over union that is enough.
+    From the most to the least probable, a detection is right if, of the true objects of its class in its image that no
+    other has found, the most similar has an intersection over union of at least t. P(r): the best precision at recall r
+    or more. AP = mean of P over r = 0, 0.01 .. 1; then the mean over t (0.5, 0.55 .. 0.95, unless given) and over classes.
+    most: detections of a class and image that count, the most probable.   Lin et al. 2014, arXiv:1405.0312.
+    Elsewhere: torchmetrics asks pycocotools, and counts crowds, areas and numbers of detections apart.
     """
 
     higher_is_better = True
     full_state_update = False
-    found: Tensor
-    total: Tensor
+    score: list[Tensor]
+    label: list[Tensor]
+    right: list[Tensor]
+    present: Tensor
 
-    def __init__(self, count: int = 100, threshold: float = 0.5, **arguments: Any):
+    def __init__(self, classes: int, thresholds: Sequence[float] | None = None, most: int = 100, **arguments: Any):
         super().__init__(**arguments)
-        self.count, self.threshold = count, threshold
-        for name in ("found", "total"):
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+        self.thresholds = [0.5 + 0.05 * step for step in range(10)] if thresholds is None else list(thresholds)
+        self.most = most
+        for name in ("score", "label", "right"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+        self.add_state("present", torch.zeros(classes, dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, overlap: Tensor, box_label: Tensor) -> None:
-        """overlap: of boxes with proposals, best first, [batch box proposal].   box_label: [batch box], -1 is padding"""
-        real = box_label >= 0
-        self.found += ((overlap[..., : self.count].amax(-1) >= self.threshold) & real).sum()
-        self.total += real.sum()
+    def update(self, overlap: Tensor, score: Tensor, label: Tensor, true_label: Tensor) -> None:
+        """Of one image: intersection over union [detection true], score and label of detections, label of what is there."""
+        order = score.argsort(descending=True, stable=True)
+        before = torch.stack([(label[order] == c).cumsum(0) for c in range(len(self.present))], 1)  # of its class, with it
+        order = order[before.gather(1, label[order, None])[:, 0] <= self.most]
+        score, label = score[order], label[order]
+        similar = overlap[order].masked_fill(label[:, None] != true_label, -1).double().cpu()
+        least = torch.tensor(self.thresholds, dtype=torch.float64)
+        right = torch.zeros(len(order), len(least), dtype=torch.bool)
+        free = torch.ones(len(least), len(true_label), dtype=torch.bool)
+        able = similar.amax(1) >= least.min() if len(true_label) else torch.zeros(0)
+        for detection in able.nonzero()[:, 0].tolist():
+            most, index = similar[detection].where(free, -1).flip(1).max(1)  # of equal ones the last, as COCO has it
+            right[detection] = most >= least
+            free[right[detection], len(true_label) - 1 - index[right[detection]]] = False
+        self.score.append(score)
+        self.label.append(label)
+        self.right.append(right.to(score.device))
+        self.present += true_label.bincount(minlength=len(self.present))
+
+    def table(self) -> Tensor:
+        """Average precision of every class at every threshold, nan for a class that is nowhere.   [class threshold]"""
+        score, label, right = (dim_zero_cat(held).cpu() for held in (self.score, self.label, self.right))
+        order = score.argsort(descending=True, stable=True)
+        rows = []
+        for number, count in enumerate(self.present.tolist()):
+            hit = right[order[label[order] == number]].double().cumsum(0)  # [detection threshold]
+            precision = hit / torch.arange(1, len(hit) + 1)[:, None]
+            best = torch.cat([precision.flip(0).cummax(0).values.flip(0), hit.new_zeros(1, hit.shape[1])])
+            wanted = torch.linspace(0, 1, 101, dtype=torch.float64).expand(hit.shape[1], -1).contiguous()
+            place = torch.searchsorted((hit / max(count, 1)).T.contiguous(), wanted).T  # the first of at least this recall
+            rows.append(best.gather(0, place).mean(0) if count else hit.new_full(hit.shape[1:], torch.nan))
+        return torch.stack(rows)
 
     def compute(self) -> Tensor:
-        return self.found / self.total.clamp(min=1)
+        return self.table().nanmean().float()
 
 
 class RandomFeatures(nn.Module):

@@ -89,6 +89,18 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
+class Detector(Protocol):
+    """What is at each of many places, how its box lies as seen from the place's anchor, and the anchors.
+
+    The anchors are boxes in shares of the image's width and height, so that they fit it whatever the extent it is seen at.
+    """
+
+    def forward(
+        self, image: Tensor
+    ) -> tuple[Float[Tensor, "batch anchor class"], Float[Tensor, "batch anchor 4"], Float[Tensor, "anchor 4"]]: ...
+
+
+@runtime_checkable
 class LanguageModel(Protocol):
     """Logits of the next token at every place; a cache holds what was read before."""
 
@@ -124,6 +136,7 @@ KINDS: dict[str, type] = {
     "classifier": Classifier,
     "regressor": Regressor,
     "backbone": Backbone,
+    "detector": Detector,
     "language-model": LanguageModel,
     "generator": Generator,
     "action-value": ActionValue,

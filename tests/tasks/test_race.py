@@ -95,6 +95,7 @@ def test_a_racer_is_told_by_its_loss_and_by_its_gap_to_training():
     best = losses.index(min(losses))
     learned = training.task.curve[0, best, -1].item()
     assert measured["first_gap"] == pytest.approx(losses[best] - learned, abs=1e-5)
+    assert measured["first_slowness"] == pytest.approx(training.task.curve[0, best].mean().item(), abs=1e-6)
     assert set(training.task.figures({})) == {"loss in training", "evaluated", *SURFACES}
 
 

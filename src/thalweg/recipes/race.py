@@ -76,23 +76,26 @@ def _course(name: str, batch_size: int) -> tuple[Task, Stream, Stream, Stream]:
 
 
 def optimizer_race(*, course: Literal["digits", "fashion-mnist", "shakespeare"] = "digits", epochs: int = 20,
-                   batch_size: int = 64, rates: int = 5, warmup: float = 0.0) -> Experiment:  # fmt: skip
+                   batch_size: int = 64, rates: int = 5, warmup: float = 0.0, racers: str = "all") -> Experiment:  # fmt: skip
     """All optimisers from the same start, on a small network and on four surfaces, at as many learning rates each.   D2L 11
 
     course: what the network learns; 5,000 images at most, or plays a character at a time
     rates: learning rates that each may try, from a tenth to ten times the usual one
     warmup: share of the steps over which the rates rise from zero
+    racers: names of optimisers, with commas between
     """
+    names = list(RACERS) if racers == "all" else racers.split(",")
+    if unknown := sorted(set(names) - set(RACERS)):
+        raise ValueError(f"racers={racers!r}: {unknown} do not race; expected some of {', '.join(RACERS)}")
     if rates < 2:
         raise ValueError(f"rates={rates}: expected at least 2")
     network, train, valid, test = _course(course, batch_size)
-    task = build(Race, task=network, racers=list(RACERS), rates=rates, steps=epochs * len(train),
+    task = build(Race, task=network, racers=names, rates=rates, steps=epochs * len(train),
                  score="loss" if course == "shakespeare" else "error")  # fmt: skip
     factors = [10 ** (2 * number / (rates - 1) - 1) for number in range(rates)]
-    optimizer = {f"racers.{name}": _at_rates(make, [MIDDLE[name] * factor for factor in factors])
-                 for name, make in RACERS.items()}  # fmt: skip
+    optimizer = {f"racers.{name}": _at_rates(RACERS[name], [MIDDLE[name] * factor for factor in factors]) for name in names}
     return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=optimizer,
                       evaluate_every=epochs * len(train),
                       schedule=rising(warmup, constant) if warmup else constant,
-                      notes={"learning rates": ", ".join(f"{name} {lr:g}" for name, lr in MIDDLE.items()) +
+                      notes={"learning rates": ", ".join(f"{name} {MIDDLE[name]:g}" for name in names) +
                              f", each times {', '.join(f'{factor:.3g}' for factor in factors)}"})  # fmt: skip

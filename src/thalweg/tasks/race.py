@@ -114,7 +114,7 @@ class Race(Task):
     task: the network's.   racers: names of the players, which are racers.NAME.   rates: learning rates of each.
     steps: how long the curves are; ValueError when a race goes on beyond.   score: "loss" or "error" (the share named
     wrongly), what is told of each racer, with its gap = loss on the data evaluated - mean loss over the last tenth of
-    the steps.
+    the steps, and how slowly it learned: its mean loss over all steps.
     """
 
     racers: Mapping[str, Racer]
@@ -130,7 +130,7 @@ class Race(Task):
         self.register_buffer("curve", torch.zeros(len(racers), rates, steps))
         self.register_buffer("trail", torch.zeros(len(racers), rates, len(SURFACES), steps, 2))
         self.register_buffer("taken", torch.zeros((), dtype=torch.long))
-        told = [f"{name}{suffix}" for suffix in ("", "_gap") for name in racers]
+        told = [f"{name}{suffix}" for suffix in ("", "_gap", "_slowness") for name in racers]
         self.metrics = MetricCollection({name: AtBestRate(rates) for name in told}, compute_groups=False)
 
     def losses(self, batch: Batch) -> Iterator[tuple[nn.Module, Tensor, Tensor | int]]:
@@ -158,8 +158,8 @@ class Race(Task):
         self.trail[number, :, :, self.taken] = racer.places()
 
     def evaluate(self, batch: Batch) -> None:
-        learned = self.curve[:, :, : max(1, int(self.taken))]
-        learned = learned[:, :, -max(1, learned.shape[-1] // 10) :].mean(-1)
+        curve = self.curve[:, :, : max(1, int(self.taken))]
+        slowness, learned = curve.mean(-1), curve[:, :, -max(1, curve.shape[-1] // 10) :].mean(-1)
         for number, (name, racer) in enumerate(self.racers.items()):
             terms = [network.loss(batch) for network in racer.networks]
             loss, count = torch.stack([total for total, _ in terms]).float(), int(terms[0][1])
@@ -170,6 +170,7 @@ class Race(Task):
             choosing = "choose" in batch
             self.metrics[name].update(loss, value, count, choosing=choosing)
             self.metrics[f"{name}_gap"].update(loss, loss - learned[number] * count, count, choosing=choosing)
+            self.metrics[f"{name}_slowness"].update(loss, slowness[number] * count, count, choosing=choosing)
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         steps = int(self.taken)
@@ -183,7 +184,11 @@ class Race(Task):
         }
         told = {
             what: [float(self.metrics[name + suffix].compute()) for name in self.racers]
-            for what, suffix in ((f"{self.score} on the data evaluated", ""), ("gap of the loss to training", "_gap"))
+            for what, suffix in (
+                (f"{self.score} on the data evaluated", ""),
+                ("gap of the loss to training", "_gap"),
+                ("mean loss over all steps", "_slowness"),
+            )
         }
         drawn = {"loss in training": figures.curves(lines, ylabel="loss", log=True),
                  "evaluated": figures.bars(list(self.racers), told)}  # fmt: skip

@@ -83,12 +83,11 @@ class SWATS(Blockwise):
             return
         track(gradients, means, squares, group["betas"])
         a, b = correction(number, group["betas"])
-        steps = torch._foreach_div(means, denominators(squares, b * group["eps"]))
-        torch._foreach_mul_(steps, -group["lr"] * a)
-        torch._foreach_add_(parameters, steps)
-        lengths = torch.stack(torch._foreach_norm(steps)).square().sum()
-        torch._foreach_mul_(steps, gradients)
-        self._products.append(whole(torch.stack([lengths, torch.stack([step.sum() for step in steps]).sum()])))
+        steps, scale = torch._foreach_div(means, denominators(squares, b * group["eps"])), -group["lr"] * a
+        torch._foreach_add_(parameters, steps, alpha=scale)
+        products = [torch.stack([torch.dot(step.flatten(), other.flatten()) for step, other in zip(steps, others, strict=True)])
+                    for others in (steps, gradients)]  # fmt: skip
+        self._products.append(whole(torch.stack([scale**2 * products[0].sum(), scale * products[1].sum()])))
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

@@ -84,9 +84,8 @@ class LAMB(Blockwise):
         if not group["scaled"]:
             torch._foreach_addcdiv_(parameters, means, divisors, -group["lr"] * a)
             return
-        changes = torch._foreach_div(means, divisors)
-        torch._foreach_mul_(changes, a)
-        torch._foreach_add_(changes, parameters, alpha=group["weight_decay"])
+        changes = torch._foreach_mul(parameters, group["weight_decay"])
+        torch._foreach_addcdiv_(changes, means, divisors, a)
         weights, sizes = _lengths(parameters), _lengths(changes)
         ratios = torch.where((weights > 0) & (sizes > 0), weights / sizes, 1.0)
         torch._foreach_mul_(changes, ratios.unbind())

@@ -1,0 +1,207 @@
+"""Detection: what is where on an image.   LBDL 6.3, D2L 13.3 to 13.7"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, smooth_l1_loss
+from torchmetrics import MetricCollection
+
+from thalweg import figures
+from thalweg.layers.boxes import class_nms, clip, decode, encode, iou, match, to_centres
+from thalweg.metrics import AveragePrecision, MeanLoss
+from thalweg.training import Task
+from thalweg.vocabulary import Batch
+
+
+class Found(NamedTuple):
+    """What was found on an image, the most probable first.   [box 4] in its pixels, [box], [box]"""
+
+    boxes: Tensor
+    probability: Tensor
+    label: Tensor
+
+
+class Detection(Task):
+    """What is where on an image; a subclass says what a model's raw output costs, and what it means.
+
+    model: a Detector, or whatever the subclass reads.   classes: names, in the order of box_label.
+    overlap: of two boxes of one class that share more than this (intersection over union) the less probable is dropped.
+    batch: image [batch channel height width], boxes [batch box 4] in its pixels, box_label [batch box], -1 for padding.
+    """
+
+    def __init__(self, model: nn.Module, classes: Sequence[str], overlap: float = 0.5):
+        super().__init__()
+        if not 0 <= overlap <= 1:
+            raise ValueError(f"overlap={overlap}: expected a number in [0, 1]")
+        self.model, self.classes, self.overlap = model, tuple(classes), overlap
+        count = len(self.classes)
+        self.metrics = MetricCollection(
+            {"mAP50": AveragePrecision(count, [0.5]), "mAP": AveragePrecision(count), "loss": MeanLoss()},
+            compute_groups=False,
+        )
+
+    def cost(self, raw: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sum and count of the terms of the loss of a raw output."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its model's output costs")
+
+    def read(self, raw: Any) -> tuple[Tensor, Tensor]:
+        """Probabilities [batch anchor class] and boxes [batch anchor 4], in shares of the image, of a raw output.
+
+        Here: of logits whose class 0 is nothing, and of offsets as `encode` has them.
+        """
+        logits, offsets, anchors = raw
+        return logits.float().softmax(-1)[..., 1:], decode(offsets.float(), anchors)
+
+    def raw(self, batch: Batch) -> Any:
+        """What the model says of the images."""
+        return self.model(batch["image"])
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        return self.cost(self.raw(batch), batch)
+
+    def found(self, raw: Any, height: int, width: int, least: float) -> list[Found]:
+        """What a raw output finds on each image, with at least that probability: 100 boxes at most."""
+        probability, boxes = self.read(raw)
+        boxes = clip(boxes * boxes.new_tensor([width, height, width, height]), height, width)
+        answers = []
+        for p, b in zip(probability, boxes, strict=True):
+            score, place = p.flatten().topk(min(1000, p.numel()))
+            score, place = score[score >= least], place[score >= least]
+            box, label = b[place // len(self.classes)], place % len(self.classes)
+            kept = class_nms(box, score, label, self.overlap)[:100]
+            answers.append(Found(box[kept], score[kept], label[kept]))
+        return answers
+
+    def evaluate(self, batch: Batch) -> None:
+        raw = self.raw(batch)
+        total, count = self.cost(raw, batch)
+        self.metrics["loss"].update(total / count, count)
+        found = self.found(raw, *batch["image"].shape[2:], least=0.01)
+        for seen, boxes, label in zip(found, batch["boxes"], batch["box_label"], strict=True):
+            real = label >= 0
+            overlap = iou(seen.boxes.double(), boxes[real].double())
+            for name in ("mAP50", "mAP"):
+                self.metrics[name].update(overlap, seen.probability, seen.label, label[real])
+
+    @torch.inference_mode()
+    def predict(self, inputs: Batch, *, least: float = 0.5) -> dict[str, Any]:
+        """boxes in pixels, probability of at least `least`, and name of what is found on each image, most probable first."""
+        image = inputs["image"]
+        found = self.found(self.raw(inputs), *image.shape[2:], least=least)
+        return {
+            "label": [[self.classes[i] for i in seen.label.tolist()] for seen in found],
+            "probability": [seen.probability for seen in found],
+            "boxes": [seen.boxes for seen in found],
+        }
+
+    def draw(self, inputs: Batch, predicted: dict[str, Any]) -> Figure:
+        """The images with what was found on them."""
+        titles = [
+            [f"{name} {p:.2f}" for name, p in zip(*row, strict=True)]
+            for row in zip(predicted["label"], predicted["probability"], strict=True)
+        ]
+        colours = [[f"C{self.classes.index(name) % 10}" for name in row] for row in predicted["label"]]
+        width = 6.4 if len(titles) == 1 else 3.2
+        return figures.draw_boxes(inputs["image"], predicted["boxes"], titles, colours, width=width)
+
+    def figures(self, batch: Batch) -> dict[str, Figure]:
+        """Images with what is there beside what was found, in their order and from the worst on; precision a class."""
+        image, size = batch["image"], batch["image"].shape[2:]
+        with torch.no_grad():
+            found = self.found(self.raw(batch), *size, least=0.5)
+        truth = [
+            (boxes[label >= 0], label[label >= 0]) for boxes, label in zip(batch["boxes"], batch["box_label"], strict=True)
+        ]
+        wrong = torch.tensor([self._wrong(seen, *there) for seen, there in zip(found, truth, strict=True)])
+        pictures = {}
+        for name, chosen in (("detections", range(min(4, len(image)))), ("worst", wrong.argsort(descending=True)[:4].tolist())):
+            boxes, titles, colours = [], [], []
+            for index in chosen:
+                (there, label), seen = truth[index], found[index]
+                boxes += [there, seen.boxes]
+                titles += [[self.classes[i] for i in label.tolist()],
+                           [f"{p:.2f}" for p in seen.probability.tolist()]]  # fmt: skip
+                colours += [[f"C{i % 10}" for i in held.tolist()] for held in (label, seen.label)]
+            pictures[name] = figures.draw_boxes(image[list(chosen)].repeat_interleave(2, 0), boxes, titles, colours)
+        precision: Any = self.metrics["mAP"]
+        if len(precision.score):
+            table = precision.table().nan_to_num(0.0)
+            of_class = {"AP50": table[:, 0].tolist(), "AP": table.mean(1).tolist()}
+            pictures["precision"] = figures.bars(self.classes, of_class)
+        return pictures
+
+    def _wrong(self, seen: Found, boxes: Tensor, label: Tensor) -> int:
+        """How many were missed, and found where nothing of the class is."""
+        same = (iou(seen.boxes, boxes) >= 0.5) & (seen.label[:, None] == label)
+        return int((~same.any(0)).sum() + (~same.any(1)).sum())
+
+
+def _shares(batch: Batch) -> Tensor:
+    """The boxes of a batch in shares of its images' width and height."""
+    height, width = batch["image"].shape[2:]
+    return batch["boxes"].float() / batch["boxes"].new_tensor([width, height, width, height], dtype=torch.float32)
+
+
+class MultiBox(Detection):
+    """Detection by anchors: each that overlaps a thing is taught its class and the offset of its box, others "nothing".
+
+    sum over matched anchors of cross-entropy and of smooth L1 of the offsets, plus the cross-entropy of those anchors with
+    nothing in them that are most wrong, `negatives` times as many as there are matched ones in the image; a term a match.
+    Liu et al. 2015, arXiv:1512.02325.   D2L 13.4, 13.7
+    """
+
+    def __init__(
+        self, model: nn.Module, classes: Sequence[str], overlap: float = 0.5, negatives: float = 3.0, threshold: float = 0.5
+    ):
+        super().__init__(model, classes, overlap)
+        self.negatives, self.threshold = negatives, threshold
+
+    def cost(self, raw: tuple[Tensor, Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        logits, offsets, anchors = raw
+        boxes = _shares(batch)
+        index, label = match(anchors, boxes, batch["box_label"], self.threshold)
+        taught = label >= 0
+        surprise = cross_entropy(logits.float().flatten(0, 1), label.flatten() + 1, reduction="none").view_as(label)
+        count = taught.sum(1).clamp(min=1)  # an image of nothing teaches as one with a thing
+        rank = surprise.detach().masked_fill(taught, -1).argsort(1, descending=True).argsort(1)
+        hard = ~taught & (rank < self.negatives * count[:, None])
+        chosen = boxes.gather(1, index[..., None].expand(-1, -1, 4))[taught]
+        wanted = encode(chosen, anchors.expand_as(offsets)[taught])
+        apart = smooth_l1_loss(offsets[taught].float(), wanted, reduction="sum")
+        return surprise[taught | hard].sum() + apart, count.sum()
+
+
+class SingleBox(Detection):
+    """LBDL's detection: each thing has one place, of the scale of its longer side and nearest to its centre.
+
+    Cross-entropy of every place, most of which have nothing, plus the mean squared error of the boxes of those with a thing.
+    Of several things with the same place the first has it.   LBDL 6.3
+    """
+
+    def cost(self, raw: tuple[Tensor, Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        logits, offsets, anchors = raw
+        boxes, box_label = _shares(batch), batch["box_label"]
+        place, owns = places(anchors, boxes, box_label)
+        label = torch.zeros_like(logits[..., 0], dtype=torch.long).scatter_reduce(1, place, (box_label + 1) * owns, "amax")
+        surprise = cross_entropy(logits.float().flatten(0, 1), label.flatten(), reduction="sum")
+        given = offsets.gather(1, place[..., None].expand(-1, -1, 4))[owns].float()
+        apart = (given - encode(boxes[owns], anchors[place[owns]])).square().mean(1).sum()
+        return surprise + apart, owns.sum().clamp(min=1)
+
+
+def places(anchors: Tensor, boxes: Tensor, box_label: Tensor) -> tuple[Tensor, Tensor]:
+    """The anchor of each box: of those whose size is nearest to its longer side the one nearest to its centre.
+
+    anchors [anchor 4], boxes [batch box 4] -> index [batch box], and whether the box has it: it is real and no box before
+    it has the same.   Of equally near ones the first.
+    """
+    around, box = to_centres(anchors), to_centres(boxes)
+    side = (around[:, 2:].amax(-1).log() - box[..., 2:].amax(-1, keepdim=True).clamp(min=1e-6).log()).abs()
+    other = side > side.amin(-1, keepdim=True) + 1e-4  # of another scale
+    apart = (box[..., None, :2] - around[:, :2]).square().sum(-1).masked_fill(other, torch.inf)
+    place, real = apart.argmin(-1), box_label >= 0
+    same = (place[:, :, None] == place[:, None, :]) & real[:, None, :]  # [batch box other]
+    return place, real & ~same.tril(-1).any(-1)
