@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.testing import assert_close
 
-from thalweg.layers.regions import roi_align, roi_pool, spatial_pyramid_pool
+from thalweg.layers.regions import pyramid_align, roi_align, roi_pool, spatial_pyramid_pool
 
 # inside, over the border, wholly outside, thinner than a pixel, a single pixel, upside down, with halves
 BOXES = [
@@ -133,3 +133,16 @@ def test_a_pyramid_has_a_maximum_of_every_bin_and_as_many_for_images_of_every_si
     equal_with_gradients(spatial_pyramid_pool(x, (3, 1)), torch.cat(naive, 1), [x])
     for size in ((40, 9), (4, 4)):
         assert spatial_pyramid_pool(torch.zeros(2, 3, *size)).shape == (2, 3 * (16 + 4 + 1))
+
+
+def test_each_box_of_a_pyramid_is_aligned_in_its_own_map():
+    maps = [numbers(2, 3, 8, 10), numbers(2, 3, 4, 5), numbers(2, 3, 2, 3)]
+    box, level = boxes(), torch.tensor([[0, 1, 2], [2, 0, 1]])
+    scales = [0.5, 0.25, 0.125]
+    naive = torch.stack(
+        [
+            torch.stack([aligned(maps[l][b], box[b, n], 3, 2, scales[l], 2) for n, l in enumerate(row)])
+            for b, row in enumerate(level.tolist())
+        ]
+    )
+    equal_with_gradients(pyramid_align(maps, box, level, (3, 2), scales), naive, [*maps, box])

@@ -6,7 +6,7 @@ A box is left, top, right, bottom in pixels, from the upper left corner of the i
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -220,6 +220,15 @@ def _clash(boxes: Tensor, label: Tensor | None, first: Tensor, second: Tensor, t
     """Whether one of two boxes suppresses the other.   [first second]"""
     above = iou(boxes[first], boxes[second]) > threshold
     return above if label is None else above & (label[first, None] == label[second])
+
+
+def ordered_nms(boxes: Float[Tensor, "batch box 4"], threshold: float = 0.5) -> Bool[Tensor, "batch box"]:
+    """Non-maximum suppression in every image at once, of boxes that are in order, best first: which of them are kept."""
+    clash = (iou(boxes, boxes) > threshold).triu(1).float()  # [batch better worse]
+    alive, before = torch.ones_like(clash[:, :1]), None
+    while before is None or not torch.equal(alive, before):  # each pass settles at least the best that is open
+        alive, before = (alive @ clash == 0).float(), alive
+    return alive[:, 0].bool()
 
 
 def soft_nms(

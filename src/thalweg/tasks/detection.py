@@ -56,8 +56,12 @@ class Detection(Task):
         logits, offsets, anchors = raw
         return logits.float().softmax(-1)[..., 1:], decode(offsets.float(), anchors)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        return self.cost(self.model(batch["image"]), batch)
+    def raw(self, batch: Batch) -> Any:
+        """What the model says of the images."""
+        return self.model(batch["image"])
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        return self.cost(self.raw(batch), batch)
 
     def found(self, raw: Any, height: int, width: int, least: float) -> list[Found]:
         """What a raw output finds on each image, with at least that probability: 100 boxes at most."""
@@ -73,7 +77,7 @@ class Detection(Task):
         return answers
 
     def evaluate(self, batch: Batch) -> None:
-        raw = self.model(batch["image"])
+        raw = self.raw(batch)
         total, count = self.cost(raw, batch)
         self.metrics["loss"].update(total / count, count)
         found = self.found(raw, *batch["image"].shape[2:], least=0.01)
@@ -87,7 +91,7 @@ class Detection(Task):
     def predict(self, inputs: Batch, *, least: float = 0.5) -> dict[str, Any]:
         """boxes in pixels, probability of at least `least`, and name of what is found on each image, most probable first."""
         image = inputs["image"]
-        found = self.found(self.model(image), *image.shape[2:], least=least)
+        found = self.found(self.raw(inputs), *image.shape[2:], least=least)
         return {
             "label": [[self.classes[i] for i in seen.label.tolist()] for seen in found],
             "probability": [seen.probability for seen in found],
@@ -108,7 +112,7 @@ class Detection(Task):
         """Images with what is there beside what was found, in their order and from the worst on; precision a class."""
         image, size = batch["image"], batch["image"].shape[2:]
         with torch.no_grad():
-            found = self.found(self.model(image), *size, least=0.5)
+            found = self.found(self.raw(batch), *size, least=0.5)
         truth = [
             (boxes[label >= 0], label[label >= 0]) for boxes, label in zip(batch["boxes"], batch["box_label"], strict=True)
         ]

@@ -1,0 +1,227 @@
+"""Detection in two stages: regions that may hold something, then what each holds, where, and which pixels.   D2L 13.8"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss
+from torchmetrics import MeanMetric, MetricCollection
+
+from thalweg.layers.boxes import area, encode, iou, match
+from thalweg.layers.regions import paste, pyramid_align
+from thalweg.metrics import AveragePrecision
+from thalweg.models.vision.rcnn import ONES, detections, picked
+from thalweg.tasks.detection import Detection, Found
+from thalweg.vocabulary import Batch
+
+BETA = 1 / 9  # where the loss of an offset turns from a square into a line
+
+
+def sample(positive: Tensor, negative: Tensor, count: int, most: int) -> tuple[Tensor, Tensor]:
+    """Some of the positive ones, at most `most` a row, and so many of the negative that they are `count`; at random.
+
+    positive, negative: bool [batch n] -> those chosen of each, bool [batch n].
+    """
+    draw = torch.rand(positive.shape, device=positive.device)
+
+    def first(among: Tensor, number: int | Tensor) -> Tensor:
+        return among & (draw.masked_fill(~among, 2).argsort(-1).argsort(-1) < number)
+
+    chosen = first(positive, most)
+    return chosen, first(negative, count - chosen.sum(-1, keepdim=True))
+
+
+def offset_loss(offsets: Tensor, boxes: Tensor, anchors: Tensor, deviation: Sequence[float] = (0.1, 0.1, 0.2, 0.2)) -> Tensor:
+    """Smooth L1 between offsets and those of the boxes, summed over the four.   [batch n 4] each -> [batch n]"""
+    return smooth_l1_loss(offsets.float(), encode(boxes, anchors, deviation), beta=BETA, reduction="none").sum(-1)
+
+
+def mask_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union of masks.   bool [n height width], [m height width] -> [n m]"""
+    one, other = first.flatten(1).float(), second.flatten(1).float()
+    both = one @ other.T
+    return both / (one.sum(1)[:, None] + other.sum(1) - both).clamp(min=1)
+
+
+class RegionDetection(Detection):
+    """Objects among given proposals, by R-CNN or Fast R-CNN.
+
+    loss = sum over images of 1/regions sum_r (- log p(class_r) + [class_r not nothing] smooth_l1(offsets_r - offsets*_r)).
+    Of an image `regions` proposals and true boxes are drawn, at most a quarter of which hold an object: overlap its box by
+    half. An image is divided by constants, so that neither its neighbours in the batch nor padding change its loss.
+    batch: image, boxes, box_label (-1 is padding), proposals [batch region 4] (without area: padding).
+    model: behind Standardized.   classes: their names.   regions: drawn of an image for a step.
+    """
+
+    def __init__(self, model: nn.Module, classes: Sequence[str], regions: int = 128):
+        super().__init__(model, classes)
+        if regions < 4:
+            raise ValueError(f"regions={regions}: expected at least 4, of which one may hold an object")
+        self.regions = regions
+        count = len(self.classes)
+        self.metrics = MetricCollection(
+            {"mAP50": AveragePrecision(count, [0.5]), "mAP": AveragePrecision(count), "recall": MeanMetric()},
+            compute_groups=False,
+        )
+
+    def seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The images as the model sees them, and what a box of the batch is to be multiplied by to lie in them."""
+        outer: Any = self.model
+        image = outer.standardize(batch["image"])
+        down, across = (now / was for now, was in zip(image.shape[-2:], batch["image"].shape[-2:], strict=True))
+        return image, image.new_tensor([across, down, across, down])
+
+    def truths(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes as the model sees them, without area where there are none, and their labels."""
+        label = batch["box_label"]
+        return batch["boxes"] * scale * (label >= 0)[..., None], label
+
+    @torch.no_grad()
+    def drawn(self, proposals: Tensor, boxes: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Regions to learn from [batch region 4], the index and label (-1: nothing) of the box in each, and if it counts.
+
+        Those that hold an object are in front.
+        """
+        regions = torch.cat([proposals, boxes], 1)
+        index, found = match(regions, boxes, label, 0.5, rescue=False)
+        real = area(regions) > 0
+        positive, negative = sample((found >= 0) & real, (found < 0) & real, self.regions, self.regions // 4)
+        rank, order = (2 * positive.int() + negative).topk(min(self.regions, regions.shape[1]))
+        return picked(regions, order), index.gather(1, order), found.gather(1, order), rank > 0
+
+    def region_loss(
+        self, logits: Tensor, offsets: Tensor, regions: Tensor, boxes: Tensor, label: Tensor, counts: Tensor
+    ) -> Tensor:
+        """What each region is and where exactly.   boxes, label: of the object in each region"""
+        classes = cross_entropy(logits.float().flatten(0, 1), (label + 1).flatten(), reduction="none").view_as(label)
+        own = offsets.take_along_dim((label + 1)[..., None, None], 2).squeeze(2)
+        places = offset_loss(own, boxes, regions)
+        return (classes * counts + places * (counts & (label >= 0))).sum() / self.regions
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        image, scale = self.seen(batch)
+        boxes, box_label = self.truths(batch, scale)
+        regions, index, label, counts = self.drawn(batch["proposals"] * scale, boxes, box_label)
+        said = self.model.model(image, regions)  # type: ignore[operator, union-attr]
+        return self.region_loss(said["logits"], said["offsets"], regions, picked(boxes, index), label, counts), len(image)
+
+    def raw(self, batch: Batch) -> dict[str, Tensor]:
+        """What is in the images, in their own pixels, see `detections`; and the regions that were looked at."""
+        image, scale = self.seen(batch)
+        said = self.model.model(image, batch["proposals"] * scale)  # type: ignore[operator, union-attr]
+        found = detections(said["regions"], said["logits"], said["offsets"], image.shape[-2:])
+        return {**found, "boxes": found["boxes"] / scale, "regions": batch["proposals"]}
+
+    def found(self, raw: dict[str, Tensor], height: int, width: int, least: float) -> list[Found]:
+        kept = raw["probability"] >= least
+        return [Found(boxes[k], probability[k], label[k]) for boxes, probability, label, k in
+                zip(raw["boxes"], raw["probability"], raw["box_label"], kept, strict=True)]  # fmt: skip
+
+    def evaluate(self, batch: Batch) -> None:
+        self._count(self.raw(batch), batch)
+
+    def _count(self, raw: dict[str, Tensor], batch: Batch) -> None:
+        """What share of the true boxes one of the first 100 regions overlaps by half, and how precise the detections are."""
+        overlap, real = iou(batch["boxes"], raw["regions"][:, :100]), batch["box_label"] >= 0
+        self.metrics["recall"].update((overlap.amax(-1) >= 0.5)[real].float())
+        height, width = batch["image"].shape[2:]
+        for seen, boxes, label in zip(self.found(raw, height, width, 0.01), batch["boxes"], batch["box_label"], strict=True):
+            shared = iou(seen.boxes.double(), boxes[label >= 0].double())
+            for name in ("mAP50", "mAP"):
+                self.metrics[name].update(shared, seen.probability, seen.label, label[label >= 0])
+
+
+class TwoStageDetection(RegionDetection):
+    """Objects by a model that proposes regions itself, Faster R-CNN; and their pixels, if it is Mask R-CNN.
+
+    To the loss of RegionDetection on its own proposals come, of `anchors` anchors drawn an image, at most half of which
+    hold an object (overlap its box by 0.7 or more than all others do; those between 0.3 and that are not drawn),
+    1/anchors sum_a (cross-entropy of "something is here" + [so it is] smooth_l1(offsets_a - offsets*_a)), and, with masks,
+    the mean over regions that hold an object and over pixels of the cross-entropy of the mask of its class.
+    batch: image, boxes, box_label; masks [batch box height width] for Mask R-CNN.
+    """
+
+    def __init__(self, model: nn.Module, classes: Sequence[str], regions: int = 128, anchors: int = 256):
+        super().__init__(model, classes, regions)
+        if anchors < 2:
+            raise ValueError(f"anchors={anchors}: expected at least 2, of which one may hold an object")
+        self.anchors, count = anchors, len(self.classes)
+        if model.model.mask_head is not None:  # type: ignore[union-attr]
+            self.metrics.add_metrics({"mask_mAP50": AveragePrecision(count, [0.5]), "mask_iou": MeanMetric()})
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        image, scale = self.seen(batch)
+        boxes, box_label = self.truths(batch, scale)
+        model: Any = self.model.model
+        size, maps = image.shape[-2:], model.maps(image)
+        anchors = model.anchors(maps, size)
+        logits, offsets = model.proposal_head(maps)
+        total = self.proposal_loss(logits, offsets, torch.cat(anchors), boxes, box_label)
+        proposals = model.propose(anchors, logits, offsets, size)
+        regions, index, label, counts = self.drawn(proposals, boxes, box_label)
+        seen = model.box_head(model.align(maps, regions, size, 7))
+        total = total + self.region_loss(*seen, regions, picked(boxes, index), label, counts)
+        if model.mask_head is not None:
+            most = self.regions // 4  # those with an object are in front
+            regions, index, label = regions[:, :most], index[:, :most], label[:, :most]
+            masks = model.mask_head(model.align(maps, regions, size, 14))
+            total = total + self.mask_loss(masks, regions / scale, batch["masks"], index, label, counts[:, :most])
+        return total, len(image)
+
+    def proposal_loss(self, logits: Tensor, offsets: Tensor, anchors: Tensor, boxes: Tensor, box_label: Tensor) -> Tensor:
+        """Whether something is at an anchor, and where exactly."""
+        index, label = match(anchors, boxes, box_label, 0.7, 0.3)
+        positive, negative = sample(label >= 0, label == -1, self.anchors, self.anchors // 2)
+        something = binary_cross_entropy_with_logits(logits.float(), positive.float(), reduction="none")
+        places = offset_loss(offsets, picked(boxes, index), anchors, ONES)
+        return (something * (positive | negative) + places * positive).sum() / self.anchors
+
+    def mask_loss(self, logits: Tensor, regions: Tensor, masks: Tensor, index: Tensor, label: Tensor, counts: Tensor) -> Tensor:
+        """Which pixels of a region are its object's: of its own class's mask alone, so that classes do not compete.
+
+        regions: in pixels of the masks.   masks: [batch box height width], of which `index` is each region's
+        """
+        extent = logits.shape[-2:]
+        own = logits.take_along_dim((label + 1)[..., None, None, None], 2).squeeze(2).float()
+        one_by_one = [masks[:, number : number + 1].float() for number in range(masks.shape[1])]
+        truth = pyramid_align(one_by_one, regions, index, extent, [1.0] * len(one_by_one)).squeeze(2)
+        wrong = binary_cross_entropy_with_logits(own, truth, reduction="none").mean((2, 3))
+        holds = counts & (label >= 0)
+        return ((wrong * holds).sum(1) / holds.sum(1).clamp(min=1)).sum()
+
+    def raw(self, batch: Batch) -> dict[str, Tensor]:
+        image, scale = self.seen(batch)
+        said = self.model.model(image)  # type: ignore[operator, union-attr]
+        found = {**said, "boxes": said["boxes"] / scale, "regions": said["regions"] / scale}
+        if "masks" in said:
+            found["masks"] = paste(said["masks"].float().sigmoid(), found["boxes"], batch["image"].shape[-2:]) > 0.5
+        return found
+
+    def _count(self, raw: dict[str, Tensor], batch: Batch) -> None:
+        """Of masks, how precise they are; and how much of the union a true one and the best found for it share."""
+        super()._count(raw, batch)
+        if "masks" not in raw:
+            return
+        for place, label in enumerate(batch["box_label"]):
+            real, kept = label >= 0, raw["probability"][place] >= 0.01
+            score, said = raw["probability"][place][kept], raw["box_label"][place][kept]
+            shared = mask_iou(raw["masks"][place][kept], batch["masks"][place][real])
+            self.metrics["mask_mAP50"].update(shared.double(), score, said, label[real])
+            sure = (said[:, None] == label[real]) & (score >= 0.5)[:, None]
+            best = torch.cat([shared * sure, shared.new_zeros(1, shared.shape[1])]).amax(0)  # 0 for what was missed
+            self.metrics["mask_iou"].update(best)
+
+    @torch.inference_mode()
+    def predict(self, inputs: Batch, *, least: float = 0.5) -> dict[str, Any]:
+        """What is on each image, most probable first: its name, probability of at least `least`, box and, if told, pixels."""
+        raw = self.raw(inputs)
+        found = self.found(raw, *inputs["image"].shape[2:], least=least)
+        said: dict[str, Any] = {
+            "label": [[self.classes[i] for i in seen.label.tolist()] for seen in found],
+            "probability": [seen.probability for seen in found],
+            "boxes": [seen.boxes for seen in found],
+        }
+        if "masks" in raw:
+            said["masks"] = [masks[p >= least] for masks, p in zip(raw["masks"], raw["probability"], strict=True)]
+        return said
