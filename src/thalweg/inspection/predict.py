@@ -69,7 +69,7 @@ def answer(task: Task, inputs: Sequence[str], *, as_json: bool = False, **argume
 
 def _drawn(task: Task, typed: str, asked: Any, found: dict[str, Any], arguments: dict[str, Any]) -> Path | None:
     """The file that holds what the task draws, if it does."""
-    path = Path("-".join([Path(typed).stem, "predicted", *map(str, arguments.values())]) + ".png")
+    path = Path("-".join([Path(typed).stem[:60], "predicted", *map(str, arguments.values())]) + ".png")
     if (figure := task.draw(asked, found)) is None:
         return None
     figure.savefig(path)
