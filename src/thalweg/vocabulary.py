@@ -101,6 +101,14 @@ class Detector(Protocol):
 
 
 @runtime_checkable
+class RegionDetector(Protocol):
+    """What is in each of some regions of an image: regions [batch region 4], logits [batch region class], offsets of boxes
+    [batch region class 4], and whatever else it says."""
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
 class LanguageModel(Protocol):
     """Logits of the next token at every place; a cache holds what was read before."""
 
@@ -137,6 +145,7 @@ KINDS: dict[str, type] = {
     "regressor": Regressor,
     "backbone": Backbone,
     "detector": Detector,
+    "region-detector": RegionDetector,
     "language-model": LanguageModel,
     "generator": Generator,
     "action-value": ActionValue,
