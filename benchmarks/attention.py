@@ -1,7 +1,8 @@
 """Layers of attention, biases of distances and large softmaxes against the public implementation of the same: a step each.
 
 A step is a pass forward and backward, in float32 and under bf16 autocast where the machine multiplies it natively.
-over: how many times faster ours is than the peer.   Needs timm and transformers.
+over: how many times faster ours is than the peer; naive is the formula as one would write it, where no library has the
+layer.   Needs timm and transformers.
 """
 
 import json
@@ -15,10 +16,11 @@ from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from transformers import T5Config
+from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from thalweg.layers.attention import MultiHeadAttention, attention
-from thalweg.layers.position import BucketedBias, WindowBias
+from thalweg.layers.attention import AdditiveAttention, BilinearAttention, KernelRegression, MultiHeadAttention, attention
+from thalweg.layers.position import BucketedBias, RelativeKeys, WindowBias, alibi
 from thalweg.layers.softmax import HierarchicalSoftmax
 from thalweg.training.machine import keep_memory, native_bf16
 
@@ -114,6 +116,47 @@ def window_bias() -> dict:
     return compared({"ours": ours, "timm": theirs._get_rel_pos_bias})
 
 
+def fixed_bias() -> dict:
+    """ALiBi, which has nothing to learn; bloom's adds to the keys alone, since its scores are causal."""
+    x, real = torch.zeros(1, requires_grad=True), torch.ones(1, TIME)
+    return compared({
+        "ours": lambda: alibi(HEADS, TIME, TIME, x) + x,
+        "transformers": lambda: build_alibi_tensor(real, HEADS, torch.float32).expand(-1, TIME, -1) + x,
+    }, ("float32",))  # fmt: skip
+
+
+def relative_keys() -> dict:
+    query, ours = torch.randn(BATCH, HEADS, TIME, WIDTH // HEADS, requires_grad=True), RelativeKeys(WIDTH // HEADS)
+    away = (torch.arange(TIME) - torch.arange(TIME)[:, None]).clamp(-ours.distance, ours.distance) + ours.distance
+
+    def naive() -> Tensor:
+        return torch.einsum("bhtd,tsd->bhts", query, ours.table(away)) / (WIDTH // HEADS) ** 0.5
+
+    return compared({"ours": lambda: ours(query, TIME), "naive": naive}, ("float32",))
+
+
+def scoring() -> dict[str, dict]:
+    """Layers that score by a network, a matrix, a distance: 32 queries, a memory of TIME places."""
+    query, memory = torch.randn(BATCH, 32, 128, requires_grad=True), torch.randn(BATCH, TIME, 128, requires_grad=True)
+    additive, bilinear, kernel = AdditiveAttention(128, 128, 128), BilinearAttention(128, 128), KernelRegression()
+
+    def additive_naive() -> Tensor:
+        score = additive.score(torch.tanh(additive.query(query).unsqueeze(2) + additive.key(memory).unsqueeze(1)))
+        return score.squeeze(-1).softmax(-1) @ memory
+
+    def kernel_naive() -> Tensor:
+        away = query.unsqueeze(2) - memory.unsqueeze(1)
+        return (-(away * kernel.width).square().sum(-1) / 2).softmax(-1) @ memory
+
+    pairs = {
+        "additive": (lambda: additive(query, memory, memory), additive_naive),
+        "bilinear": (lambda: bilinear(query, memory, memory),
+                     lambda: torch.einsum("btd,bsd->bts", query, bilinear.key(memory)).softmax(-1) @ memory),
+        "kernel_regression": (lambda: kernel(query, memory, memory), kernel_naive),
+    }  # fmt: skip
+    return {name: compared({"ours": ours, "naive": naive}, ("float32",)) for name, (ours, naive) in pairs.items()}
+
+
 def large_softmax() -> dict:
     """50,000 words with counts that fall as their rank, in float32, since torch's adaptive softmax knows no autocast."""
     words, x = 50_000, torch.randn(512, WIDTH, requires_grad=True)
@@ -147,6 +190,9 @@ if __name__ == "__main__":
         "shared_keys": shared_keys(),
         "bucketed_bias": bucketed_bias(),
         "window_bias": window_bias(),
+        "alibi": fixed_bias(),
+        "relative_keys": relative_keys(),
+        **scoring(),
         "softmax_of_50000_words": large_softmax(),
         "target": "over >= 0.91",
     }))  # fmt: skip

@@ -3,7 +3,8 @@
 at once         the layer as it is: scans and convolutions
 place by place  the same layer, a place at a time with the state handed on, all inside one graph
 linear_scan     alone, at several widths, against h = a_t h + x_t in a loop over unbound places (the best loop there is)
-sequential      what has no scan: our loops, beside torch's LSTM and GRU of the same width, for context
+sequential      what has no scan: our loops, beside torch's LSTM and GRU of the same width and a loop over its LSTMCell,
+                which is what one has who changes a cell
 """
 
 import json
@@ -50,6 +51,19 @@ def place_by_place(layer: nn.Module, x: Tensor) -> float:
     return trained(run, x, *layer.parameters())
 
 
+class Cells(nn.Module):
+    def __init__(self, cell: nn.Module):
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        state, hs = None, []
+        for place in x.unbind(1):
+            state = self.cell(place, state)
+            hs.append(state[0])
+        return (torch.stack(hs, 1),)
+
+
 def looped(gate: Tensor, x: Tensor, h: Tensor) -> Tensor:
     hs = []
     for now, new in zip(gate.unbind(1), x.unbind(1), strict=True):
@@ -79,6 +93,7 @@ def measure() -> dict:
     scans = {"QRNN": QRNN(WIDTH, WIDTH), "S4D": S4D(WIDTH), "Mamba": Mamba(WIDTH, 2 * WIDTH)}
     loops = {
         "torch_LSTM": nn.LSTM(WIDTH, WIDTH, batch_first=True),
+        "torch_LSTMCell": Cells(nn.LSTMCell(WIDTH, WIDTH)),
         "PeepholeLSTM": PeepholeLSTM(WIDTH, WIDTH),
         "torch_GRU": nn.GRU(WIDTH, WIDTH, batch_first=True),
         "irnn": irnn(WIDTH, WIDTH),

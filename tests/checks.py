@@ -18,8 +18,19 @@ from thalweg.build import build, load, save, unallocated
 Builder = Callable[..., nn.Module]
 
 
-def example_input(kinds: list[str], arguments: dict[str, Any], shape: list[int]) -> Tensor:
-    """What a model of that kind is given: token ids below vocab_size, or numbers in [0, 1)."""
+Input = Tensor | tuple[Tensor, ...]
+
+
+def example_input(kinds: list[str], arguments: dict[str, Any], shape: list[int]) -> Input:
+    """What a model of that kind is given: token ids below vocab_size, or numbers in [0, 1).
+
+    An encoder-decoder is given a source, every second one half as long, its mask, and a target.
+    """
+    if "encoder-decoder" in kinds:
+        mask = torch.ones(shape, dtype=torch.bool)
+        mask[1::2, shape[1] // 2 :] = False
+        source, target = (torch.randint(arguments[f"{side}_vocab_size"], shape) for side in ("source", "target"))
+        return source, mask, target[:, 1:]
     return torch.randint(arguments["vocab_size"], shape) if "language-model" in kinds else torch.rand(shape)
 
 
@@ -41,21 +52,22 @@ def is_built_without_memory(builder: Builder, arguments: dict[str, Any]) -> None
     assert model.state_dict().keys() == builder(**arguments).state_dict().keys()
 
 
-def answers_as(kind: str, model: nn.Module, x: Tensor) -> None:
+def answers_as(kind: str, model: nn.Module, x: Input) -> None:
     """The shapes of the kind's protocol, and whatever else its words promise."""
     PROMISES[kind](model, x)
     ignores_the_rest_of_the_batch(model, x)
 
 
-def ignores_the_rest_of_the_batch(model: nn.Module, x: Tensor) -> None:
+def ignores_the_rest_of_the_batch(model: nn.Module, x: Input) -> None:
     """In evaluation an example is answered as if it were alone."""
-    whole, alone = answer(model, x), answer(model, x[1:2])
+    second = tuple(part[1:2] for part in x) if isinstance(x, tuple) else x[1:2]
+    whole, alone = answer(model, x), answer(model, second)
     torch.testing.assert_close(whole[1:2], alone, rtol=1e-4, atol=1e-5)
 
 
-def answer(model: nn.Module, x: Tensor) -> Tensor:
+def answer(model: nn.Module, x: Input) -> Tensor:
     """The numbers that a model says about an input."""
-    found = model(x)
+    found = model(*x) if isinstance(x, tuple) else model(x)
     if isinstance(found, dict):
         return torch.cat([said.flatten(1).float() for said in found.values()], 1)
     if isinstance(found, tuple):
@@ -101,6 +113,15 @@ def looks_at_regions(model: nn.Module, image: Tensor) -> None:
     assert (regions <= regions.new_tensor([*image.shape[:1:-1]] * 2)).all()
 
 
+def names_every_pixel(model: nn.Module, image: Tensor) -> None:
+    """Logits at the extent of the image, also where it does not divide by what the model halves it to."""
+    for part in (image, image[..., :-1, :-3]):
+        found = model(part)
+        assert found.ndim == 4
+        assert (len(found), *found.shape[2:]) == (len(part), *part.shape[2:])
+        assert found.is_floating_point()
+
+
 def reads_backwards_only(model: nn.Module, tokens: Tensor) -> None:
     """Logits at every place, which the future does not change and a cache does not either."""
     logits = model(tokens)
@@ -114,9 +135,42 @@ def reads_backwards_only(model: nn.Module, tokens: Tensor) -> None:
     torch.testing.assert_close(torch.cat(pieces, 1), logits, rtol=1e-4, atol=1e-4)
 
 
+def writes_what_a_source_says(model: nn.Module, x: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Logits at every place of the target, which neither its future nor padding of the source changes.
+
+    Nor do a cache and other targets of the same source beside it, when the two change places on the way.
+    """
+    (source, mask, target), same = x, {"rtol": 1e-4, "atol": 1e-4}
+    logits = model(source, mask, target)
+    assert logits.shape[:2] == target.shape
+    middle = target.shape[1] // 2
+    other = target.clone()
+    other[:, middle:] = (other[:, middle:] + 1) % logits.shape[-1]
+    later = model(source, mask, other)
+    torch.testing.assert_close(later[:, :middle], logits[:, :middle], **same)
+    padded = torch.cat([source, source[:, :2]], 1), torch.cat([mask, torch.zeros_like(mask[:, :2])], 1)
+    torch.testing.assert_close(model(*padded, target), logits, **same)
+    memory = model.encode(source, mask)
+    both, expected = (torch.stack(pair, 1).flatten(0, 1) for pair in ((target, other), (logits, later)))
+    torch.testing.assert_close(model.decode(both, memory), expected, **same)
+    cache, swapped = model.new_cache(memory, 2, target.shape[1]), torch.arange(len(both)).view(-1, 2).flip(1).flatten()
+    torch.testing.assert_close(model.decode(both[:, :middle], memory, cache), expected[:, :middle], **same)
+    cache[:] = [held[swapped] for held in cache]
+    for t in range(middle, target.shape[1]):
+        found = model.decode(both[swapped, t : t + 1], memory, cache)
+        torch.testing.assert_close(found, expected[swapped, t : t + 1], **same)
+
+
 def samples_from_a_latent(model: nn.Module, latent: Tensor) -> None:
     assert latent.shape[1:] == (model.latent_dim,)
     assert len(model(latent)) == len(latent)
+
+
+def keeps_the_extent(model: nn.Module, image: Tensor) -> None:
+    for part in (image, image[..., 1:, 3:]):
+        found = model(part)
+        assert found.shape == part.shape
+        assert found.is_floating_point()
 
 
 def gives_a_distribution(model: nn.Module, observation: Tensor) -> None:
@@ -125,20 +179,23 @@ def gives_a_distribution(model: nn.Module, observation: Tensor) -> None:
     assert found.batch_shape[:1] == observation.shape[:1]
 
 
-PROMISES: dict[str, Callable[[nn.Module, Tensor], None]] = {
+PROMISES: dict[str, Callable[[nn.Module, Any], None]] = {
     "classifier": gives_a_row_an_example,
     "regressor": gives_a_row_an_example,
     "action-value": gives_a_row_an_example,
     "backbone": gives_maps_of_half_the_extent,
     "detector": looks_at_places,
     "region-detector": looks_at_regions,
+    "segmenter": names_every_pixel,
     "language-model": reads_backwards_only,
+    "encoder-decoder": writes_what_a_source_says,
     "generator": samples_from_a_latent,
+    "restorer": keeps_the_extent,
     "policy": gives_a_distribution,
 }
 
 
-def learns_with_every_parameter(model: nn.Module, x: Tensor) -> None:
+def learns_with_every_parameter(model: nn.Module, x: Input) -> None:
     """Every parameter receives a gradient that is not zero and not infinite."""
     output = answer(model, x)
     (output * torch.randn_like(output)).sum().backward()
@@ -148,7 +205,7 @@ def learns_with_every_parameter(model: nn.Module, x: Tensor) -> None:
     assert all(gradient.isfinite().all() for gradient in gradients.values() if gradient is not None)
 
 
-def comes_back_from_its_folder(model: nn.Module, x: Tensor, folder: Path, trusted: tuple[str, ...] | None = None) -> None:
+def comes_back_from_its_folder(model: nn.Module, x: Input, folder: Path, trusted: tuple[str, ...] | None = None) -> None:
     """Saved and loaded, every tensor and every answer is the same to the last bit."""
     save(model, folder)
     loaded = load(folder, **({"trusted": trusted} if trusted else {}))
@@ -159,7 +216,7 @@ def comes_back_from_its_folder(model: nn.Module, x: Tensor, folder: Path, truste
         assert torch.equal(answer(model, x), answer(loaded, x))
 
 
-def stays_finite_in_bfloat16(model: nn.Module, x: Tensor) -> None:
+def stays_finite_in_bfloat16(model: nn.Module, x: Input) -> None:
     """Products with eight bits of mantissa leave answers and gradients finite."""
     with torch.autocast("cpu", torch.bfloat16):
         output = answer(model, x)

@@ -97,6 +97,22 @@ def test_a_backbone_whose_maps_do_not_halve_is_rejected(model):
         checks.answers_as("backbone", model, IMAGE)
 
 
+class Names(nn.Module):
+    def __init__(self, extent: int = 1) -> None:
+        super().__init__()
+        self.extent = extent
+
+    def forward(self, image):
+        height, width = (side // self.extent * self.extent for side in image.shape[2:])
+        return image[..., :height, :width]
+
+
+def test_a_segmenter_that_leaves_pixels_out_is_rejected():
+    checks.answers_as("segmenter", Names(), IMAGE)
+    with pytest.raises(AssertionError):
+        checks.answers_as("segmenter", Names(4), IMAGE)
+
+
 class Counting(nn.Module):
     """Says how often it has read each token so far; the cache is what it has counted."""
 
@@ -123,10 +139,63 @@ def test_a_language_model_that_reads_ahead_or_forgets_is_rejected(mistake):
         checks.answers_as("language-model", Counting(mistake), TOKENS)
 
 
+class Comparing(nn.Module):
+    """Says how often a token stood in the source, and how often in the target so far; the memory is the former count."""
+
+    def __init__(self, mistake: str = "") -> None:
+        super().__init__()
+        self.mistake, self.counting = mistake, Counting(mistake)
+
+    def encode(self, source, mask):
+        seen = nn.functional.one_hot(source, 5).float()
+        return (seen if self.mistake == "reads padding" else seen * mask[..., None]).sum(1, keepdim=True)
+
+    def new_cache(self, memory, copies, time):
+        return [torch.zeros(len(memory) * copies, 1, 5)]
+
+    def decode(self, target, memory, cache=None):
+        copies = len(target) // len(memory)
+        beside = memory.repeat(copies, 1, 1) if self.mistake == "mixes up" else memory.repeat_interleave(copies, 0)
+        return self.counting(target, cache) - 2 * beside
+
+    def forward(self, source, mask, target):
+        return self.decode(target, self.encode(source, mask))
+
+
+@pytest.mark.parametrize("mistake", ["reads the future", "forgets", "is short", "reads padding", "mixes up"])
+def test_an_encoder_decoder_that_reads_what_it_must_not_or_forgets_is_rejected(mistake):
+    x = checks.example_input(["encoder-decoder"], {"source_vocab_size": 5, "target_vocab_size": 5}, [2, 8])
+    checks.answers_as("encoder-decoder", Comparing(), x)
+    with pytest.raises(AssertionError):
+        checks.answers_as("encoder-decoder", Comparing(mistake), x)
+
+
 def test_a_generator_of_another_latent_is_rejected():
     checks.answers_as("generator", Good(), X)
     with pytest.raises(AssertionError):
         checks.answers_as("generator", Good(), torch.rand(4, 2))
+
+
+class Same(nn.Module):
+    def forward(self, image):
+        return image + 0
+
+
+class OfEvenExtent(nn.Module):
+    def forward(self, image):
+        return nn.functional.pixel_shuffle(nn.functional.pixel_unshuffle(image[..., : image.shape[-1] // 2 * 2], 2), 2)
+
+
+class Whole(nn.Module):
+    def forward(self, image):
+        return (image * 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("model", [OfEvenExtent(), Whole(), Maps(1)])
+def test_a_restorer_that_changes_the_extent_or_gives_whole_numbers_is_rejected(model):
+    checks.answers_as("restorer", Same(), IMAGE)
+    with pytest.raises((AssertionError, RuntimeError)):
+        checks.answers_as("restorer", model, IMAGE)
 
 
 class Chooses(Good):

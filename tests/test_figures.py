@@ -35,3 +35,33 @@ def test_only_classes_that_occur_are_in_the_legend_of_a_map_each_in_a_colour_of_
     axis = figures.scatter(torch.rand(60, 2), label, [f"class {n}" for n in range(100)]).axes[0]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == [f"class {3 * n}" for n in range(15)]
     assert len({tuple(points.get_facecolor()[0]) for points in axis.collections}) == 15
+
+
+def test_boxes_are_drawn_where_they_are_with_their_names():
+    boxes = [torch.tensor([[1.0, 2.0, 5.0, 4.0]]), torch.zeros(0, 4)]
+    drawn = figures.draw_boxes(torch.zeros(2, 3, 6, 8), boxes, [["cat 0.90"], []], [["C1"], []])
+    (patch,), (text,) = drawn.axes[0].patches, drawn.axes[0].texts
+    assert (patch.get_xy(), patch.get_width(), patch.get_height(), text.get_text()) == ((1, 2), 4, 2, "cat 0.90")
+    assert not drawn.axes[1].patches
+
+
+def test_classes_have_colours_that_differ():
+    colours = figures.palette(24)
+    distance = torch.cdist(colours, colours) + torch.eye(24) * 9
+    assert colours.min() >= 0
+    assert colours.max() <= 1
+    assert distance.min() > 0.15
+
+
+def test_an_overlay_tints_what_has_a_class_and_says_which_are_there():
+    image = torch.randint(0, 256, (2, 1, 4, 6), dtype=torch.uint8)
+    segmentation = torch.randint(0, 3, (2, 4, 6))
+    segmentation[0, 0], segmentation[:, 1:] = 255, 1
+    colours = figures.palette(5)
+    tinted = figures.tinted(image, segmentation, colours, 0.25)
+    for place in ((0, 0, 0), (1, 0, 2), (1, 3, 5)):
+        pixel, label = image[place[0], 0, place[1], place[2]].float() / 255, int(segmentation[place])
+        expected = pixel.expand(3) if label == 255 else 0.75 * pixel + 0.25 * colours[label]
+        torch.testing.assert_close(tinted[place[0], :, place[1], place[2]], expected)
+    drawn = figures.overlay(image[0], segmentation[0], list("abcde"))
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["b"]

@@ -18,6 +18,7 @@ from thalweg.losses import (
     gram_matrix,
     jensen_shannon,
     multilabel_margin,
+    quality_focal,
     style,
     total_variation,
     triplet,
@@ -152,6 +153,14 @@ def test_binary_focal_loss_is_its_formula(alpha, masked):
             expected = expected - (1.0 if a is None else a) * (1 - p) ** 2 * p.log()
     count = 24 if mask is None else int(mask.sum())
     is_its_definition(binary_focal(logits, target, alpha=alpha, mask=mask), expected, count, logits)
+
+
+def test_the_quality_focal_loss_is_its_formula_and_at_whole_targets_the_focal_loss():
+    logits, target = numbers(4, 3), torch.rand(4, 3, dtype=torch.float64)
+    p = logits.sigmoid()
+    expected = -((target - p).abs() ** 1.5 * (target * p.log() + (1 - target) * (1 - p).log())).sum()
+    is_its_definition(quality_focal(logits, target, 1.5), expected, target.sum(), logits)
+    assert_close(quality_focal(logits, target.round())[0], binary_focal(logits, target.round())[0], **EXACT)
 
 
 def test_focal_losses_of_two_classes_and_of_one_question_are_the_same():

@@ -2,11 +2,24 @@
 
 import pytest
 import torch
+from crowds import crowd
 from torch.nn.functional import avg_pool2d
 from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.text import BLEUScore
 
 from thalweg.data.sources import digits
-from thalweg.metrics import LinearProbe, MostWrong, NearestNeighbours, RandomFeatures, Verification
+from thalweg.layers.boxes import iou
+from thalweg.metrics import (
+    AveragePrecision,
+    BoundaryScore,
+    ErrorByPlace,
+    LinearProbe,
+    MostWrong,
+    NearestNeighbours,
+    PhraseBLEU,
+    RandomFeatures,
+    Verification,
+)
 
 
 @pytest.fixture
@@ -134,3 +147,164 @@ def test_most_wrong_keeps_the_examples_of_the_largest_loss_however_they_come():
         assert torch.equal(kept["label"], label[worst])
         assert torch.equal(kept["predicted"], logits[worst].argmax(-1))
         torch.testing.assert_close(kept["probability"], logits[worst].softmax(-1).max(-1).values)
+
+
+# pycocotools 2.0.11, COCOeval of the crowds of 25 images: average precision of a class a row, at 0.5, 0.55 .. 0.95
+COCO = [
+    [0.57130702, 0.5528926, 0.48978322, 0.45045088, 0.39574116, 0.34405084, 0.22040131, 0.19932255, 0.12898682, 0.05361029],
+    [0.66222195, 0.65219826, 0.55325034, 0.46644369, 0.39673878, 0.36461855, 0.29492637, 0.22948504, 0.07521044, 0.02052346],
+    [0.64810807, 0.59615897, 0.58265784, 0.5325361, 0.36043247, 0.25306978, 0.16672313, 0.11239022, 0.05282343, 0.01782178],
+]
+THREE = [0.42715416, 0.59385113, 0.52778547]  # at 0.5, three detections an image and class
+
+
+def seen_by(metric, images):
+    for image in images:
+        held = crowd(image)
+        metric.update(iou(held["found"], held["boxes"]), held["score"], held["found_label"], held["label"])
+    return metric
+
+
+def test_average_precision_is_that_of_coco():
+    metric = seen_by(AveragePrecision(4), range(25))
+    table = metric.table()
+    torch.testing.assert_close(table[:3], torch.tensor(COCO, dtype=torch.float64), rtol=0, atol=1e-8)
+    assert table[3].isnan().all()  # a class that is nowhere
+    assert metric.compute().item() == pytest.approx(0.34816284, abs=1e-7)
+    few = seen_by(AveragePrecision(3, [0.5], most=3), range(25)).table()
+    torch.testing.assert_close(few[:, 0], torch.tensor(THREE, dtype=torch.float64), rtol=0, atol=1e-8)
+
+
+def test_average_precision_of_images_apart_is_that_of_all():
+    parts = [seen_by(AveragePrecision(3), images) for images in (range(10), range(10, 25))]
+    whole = AveragePrecision(3)
+    for part in parts:
+        whole.score += part.score
+        whole.label += part.label
+        whole.right += part.right
+        whole.present += part.present
+    assert whole.compute() == seen_by(AveragePrecision(3), range(25)).compute()
+
+
+def test_average_precision_by_hand():
+    metric = AveragePrecision(1, [0.5])
+    overlap, score, label = (
+        torch.tensor([[0.9, 0.0], [0.6, 0.0], [0.0, 0.4]]),
+        torch.tensor([0.9, 0.8, 0.7]),
+        torch.zeros(3).long(),
+    )
+    metric.update(overlap, score, label, torch.zeros(2).long())  # found; found again; not well enough
+    assert metric.compute().item() == pytest.approx(51 / 101)
+    metric.update(torch.zeros(0, 0), torch.zeros(0), torch.zeros(0).long(), torch.zeros(0).long())  # an image of nothing
+    assert metric.compute().item() == pytest.approx(51 / 101)
+
+
+def naive_boundary_score(predicted, true, num_classes, tolerance):
+    """The formula, pixel by pixel."""
+    scores = []
+    borders = [[_borders(x, true, label) for label in range(num_classes)] for x in (predicted, true)]
+    for found, wanted in zip(*borders, strict=True):
+        if not found and not wanted:
+            continue
+        share = [
+            sum(any(i == k and (r - u) ** 2 + (c - v) ** 2 <= tolerance**2 for k, u, v in other) for i, r, c in some)
+            / max(len(some), 1)
+            for some, other in ((found, wanted), (wanted, found))
+        ]
+        scores.append(2 * share[0] * share[1] / max(sum(share), 1e-12))
+    return sum(scores) / len(scores)
+
+
+def _borders(x, true, label):
+    """(image, row, column) of the pixels of a class with another beside them, and nothing beside them that is ignored."""
+    found, (_, height, width) = [], x.shape
+    for image, row, column in (x == label).nonzero().tolist():
+        around = true[image, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        steps = ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1))
+        beside = [int(x[image, r, c]) for r, c in steps if 0 <= r < height and 0 <= c < width]
+        if any(other != label for other in beside) and not (around == 255).any():
+            found.append((image, row, column))
+    return found
+
+
+@pytest.mark.parametrize("tolerance", [0, 1, 1.5, 2])
+def test_the_boundary_score_is_that_of_its_definition(tolerance):
+    true = torch.randint(0, 3, (4, 5, 6)).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    predicted = torch.where(torch.rand(4, 10, 12) < 0.15, torch.randint(0, 4, (4, 10, 12)), true.roll(1, 2))
+    true[:, :2, 5:7] = 255
+    metric = BoundaryScore(5, tolerance)
+    for part in (slice(0, 1), slice(1, 4)):
+        metric.update(predicted[part], true[part])
+    expected = naive_boundary_score(predicted, true, 5, tolerance)
+    assert 0.1 < expected < 0.99
+    assert float(metric.compute()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_shifted_outline_costs_more_of_the_boundary_score_than_of_the_pixels():
+    true = torch.zeros(1, 60, 60, dtype=torch.long)
+    true[:, 10:50, 10:50] = 1
+    predicted = true.roll(4, 2)
+    metric = BoundaryScore(2, 2)
+    metric.update(predicted, true)
+    assert (predicted == true).float().mean() > 0.9
+    assert float(metric.compute()) < 0.6
+    metric.reset()
+    metric.update(true.roll(1, 2), true)
+    assert float(metric.compute()) == 1
+
+
+TRANSLATIONS = [
+    "ils regardent la télé .",
+    "je suis chez moi .",
+    "va !",
+    "il est calme et il dort bien cette nuit",
+    "le chat est sur le tapis rouge de la maison",
+]
+REFERENCES = [
+    "ils sont en train de regarder la télé .",
+    "je suis à la maison .",
+    "va !",
+    "il est calme et il dort toute la nuit",
+    "le chat dort sur le tapis rouge de la maison",
+]
+
+
+@pytest.mark.parametrize(("count", "expected"), [(5, 47.532559036523935), (3, 0.0)])
+def test_bleu_is_that_of_sacrebleu(count, expected):
+    """sacrebleu 2.6.0, nrefs:1|case:mixed|eff:no|tok:none|smooth:none."""
+    bleu = BLEUScore()
+    bleu.update(TRANSLATIONS[:count], [[reference] for reference in REFERENCES[:count]])
+    assert 100 * bleu.compute().item() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("translation", "reference", "score"),
+    [
+        ("va !", "va !", 1.0),
+        ("va", "va", 1.0),  # a pair does not fit in
+        ("il est mouillé .", "il est calme .", (3 / 4) ** 0.5 * (1 / 3) ** 0.25),
+        ("va va va", "va !", (1 / 3) ** 0.5 * 0.0),  # one va counts once, and no pair is right
+        ("je suis", "je suis chez moi", 2.718281828459045 ** (1 - 4 / 2)),  # too short
+        ("il il est", "il est", (2 / 3) ** 0.5 * (1 / 2) ** 0.25),
+        ("", "va !", 0.0),
+    ],
+)
+def test_bleu_of_phrases_is_counted_by_hand(translation, reference, score):
+    bleu = PhraseBLEU()
+    bleu.update([translation], [reference])
+    assert bleu.compute().item() == pytest.approx(score, abs=1e-6)
+
+
+def test_bleu_of_phrases_is_the_mean_over_sentences():
+    bleu = PhraseBLEU()
+    for sentences in ((["va !", "oui"], ["va !", "non"]), (["va !"], ["va !"])):
+        bleu.update(*sentences)
+    assert bleu.compute().item() == pytest.approx(2 / 3)
+
+
+def test_errors_are_counted_by_place_and_only_where_they_count():
+    errors = ErrorByPlace(longest=3)
+    wrong = torch.tensor([[True, False, True, True], [True, True, True, True]])
+    errors.update(wrong, torch.tensor([[True, True, True, True], [True, True, False, False]]))
+    errors.update(wrong[:, :1] & False, torch.tensor([[True], [False]]))
+    assert errors.compute().tolist() == pytest.approx([2 / 3, 1 / 2, 1])

@@ -9,8 +9,9 @@ import pytest
 
 from thalweg.launch import recipes
 
-CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole"}  # their data come with a dependency
-NEED_DATA = {"image-classifier": "a folder of the person's own"}
+CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole", "unet-shapes"}  # their data come with a dependency
+NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",
+             "segmenter": "images and masks of the person's own"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(set(recipes()) - set(NEED_DATA)))

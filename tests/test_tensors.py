@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy
 import pytest
 import torch
+from checks import answer, example_input
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -115,10 +116,9 @@ def test_no_model_loops_over_the_examples_of_a_batch(key):
     model = build(getattr(importlib.import_module(module), name), **row["example"]["arguments"]).eval()
     numbers = []
     for batch in (2, 7):
-        shape = [batch, *row["example"]["input"][1:]]
-        x = torch.zeros(shape, dtype=torch.long) if "language-model" in row["kind"].split() else torch.rand(shape)
+        x = example_input(row["kind"].split(), row["example"]["arguments"], [batch, *row["example"]["input"][1:]])
         with Counted() as counted, torch.no_grad():
-            model(x)
+            answer(model, x)
         numbers.append(counted.number)
     assert numbers[0] == numbers[1] > 0
 

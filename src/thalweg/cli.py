@@ -208,6 +208,7 @@ def sweep(words: list[str]) -> None:
     flags = {name: CIRCUMSTANCES[name] for name in ("seed", "device", "precision", "steps", "data", "keep_memory")} | {
         "folds": {"type": int, "metavar": "N", "help": "parts of the training data, each of which is once held out"},
         "metric": {"metavar": "NAME", "help": "to rank by (default: the one that the recipe monitors)"},
+        "test": {"action": "store_true", "help": "measure on the test data too: to compare what was chosen, not to choose"},
         "out": {"type": Path, "metavar": "FOLDER", "help": "of the runs and sweep.json (default runs/sweep-RECIPE)"},
     }
     values = vars(_parse(_recipe_parser("sweep", recipe, flags, several=True), words[1:]))
@@ -337,6 +338,50 @@ def model_folder(path: Path) -> Path:
     return found
 
 
+def adopt(words: list[str]) -> None:
+    """Make a model of public weights: thalweg adopt mobilenetv2 WEIGHTS"""
+    parser = _Parser("thalweg adopt", description="Makes a model folder of the public weights of a classifier of images, which "
+                     "`predict`, `similar` and `serve` take.", allow_abbrev=False)  # fmt: skip
+    parser.add_argument("model", metavar="MODEL", help="such as mobilenetv2 or resnet18")
+    parser.add_argument("weights", metavar="WEIGHTS", help="folder, file or Hugging Face id")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="of the model (default ./MODEL)")
+    values = _parse(parser, words)
+    from thalweg.adaptation.adopt import adopt as start
+    from thalweg.build import save
+
+    try:
+        out = values.out or Path(values.model)
+        save(start(values.model, values.weights), out)
+    except (ValueError, OSError, ImportError) as error:
+        raise Problem(str(error)) from error
+    print(f"model: {out}")
+
+
+def similar(words: list[str]) -> None:
+    """Find images like one: thalweg similar RUN FOLDER IMAGE"""
+    parser = _Parser("thalweg similar", description="Lists and draws the images of a folder that a model sees most like one.",
+                     allow_abbrev=False)  # fmt: skip
+    parser.add_argument("model", metavar="RUN_OR_MODEL")
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("query", type=Path, metavar="IMAGE")
+    parser.add_argument("--count", type=int, default=8, metavar="INT", help="of the images to find (default 8)")
+    parser.add_argument("--out", type=Path, default=Path("similar.png"), metavar="FILE", help="of the drawing (similar.png)")
+    values = _parse(parser, words)
+    out = launch.drawing_place(values.out)
+    from thalweg.build import load
+    from thalweg.inspection.similar import draw
+    from thalweg.inspection.similar import similar as search
+
+    try:
+        found = search(load(model_folder(Path(values.model))), values.folder, values.query, count=values.count)
+    except (ValueError, OSError, ImportError) as error:
+        raise Problem(str(error)) from error
+    for path, cosine in found:
+        print(f"{cosine:.4f}  {path}")
+    draw(values.query, found).savefig(out)
+    print(f"drawing: {out}")
+
+
 def serve(words: list[str]) -> None:
     """Serve a run or model over HTTP"""
     node = next(node for node in launch.functions(launch.PACKAGE / "serving" / "__init__.py") if node.name == "serve")
@@ -361,5 +406,7 @@ COMMANDS = {
     "show": show,
     "results": results,
     "predict": predict,
+    "adopt": adopt,
+    "similar": similar,
     "serve": serve,
 }

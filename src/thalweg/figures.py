@@ -86,6 +86,16 @@ def draw_boxes(
     return figure
 
 
+def picture(image: Tensor) -> "Figure":
+    """An image pixel for pixel.   image: [channel height width], uint8 or float in [0, 1]"""
+    from matplotlib.figure import Figure
+
+    pixels = (image.float().cpu() / (255 if image.dtype == torch.uint8 else 1)).clamp(0, 1).movedim(0, -1).expand(-1, -1, 3)
+    figure = Figure(figsize=(pixels.shape[1] / 100, pixels.shape[0] / 100), dpi=100)
+    figure.figimage(pixels.numpy())
+    return figure
+
+
 def confusion(counts: Tensor, classes: Sequence[str]) -> "Figure":
     """How often each class (row) was taken for each (column).   counts: [class class]"""
     size = max(4.0, 0.55 * len(classes) + 2)
@@ -116,6 +126,21 @@ def heat_map(table: Tensor, xlabel: str = "", ylabel: str = "") -> "Figure":
     axis.set_xlabel(xlabel)
     axis.set_ylabel(ylabel)
     figure.colorbar(drawn, pad=0.02)
+    return figure
+
+
+def alignment(weights: Tensor, source: Sequence[str], target: Sequence[str]) -> "Figure":
+    """How much each word of the target (row) looked at each of the source (column).   weights: [time read]
+
+    Further words than there are weights are left out.
+    """
+    rows, columns = weights.shape
+    figure, axes = new_figure(0.42 * columns + 2.2, 0.32 * rows + 1.4)
+    axis = axes[0, 0]
+    axis.imshow(weights.detach().float().cpu().numpy(), cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    axis.set_xticks(range(columns), source[:columns], rotation=45, ha="left", fontsize=9)
+    axis.set_yticks(range(rows), target[:rows], fontsize=9)
+    axis.xaxis.tick_top()
     return figure
 
 
@@ -277,3 +302,55 @@ def feature_maps(x: Tensor) -> "Figure":
     """The channels of an activation, each from its least (black) to its largest value (white).   x: [channel height width]"""
     low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
     return image_grid(((x - low) / (high - low).clamp(min=1e-8))[:, None], [str(channel) for channel in range(len(x))])
+
+
+def palette(count: int) -> Tensor:
+    """Colours far apart, one a class: hues go round by the golden angle, light and dark in turns.   [count 3] in [0, 1]"""
+    from matplotlib.colors import hsv_to_rgb
+
+    number = numpy.arange(count)
+    hue, value = (0.45 + number * (3 - 5**0.5) / 2) % 1, 1 - 0.2 * (number % 2)
+    return torch.from_numpy(hsv_to_rgb(numpy.stack([hue, numpy.ones(count), value], 1))).float()
+
+
+def tinted(image: Tensor, segmentation: Tensor, colours: Tensor, strength: float = 0.55) -> Tensor:
+    """Images with the colour of its class on every pixel; where the class is none of the colours, they stay as they are.
+
+    image: [batch channel height width], uint8 or float in [0, 1]; segmentation: [batch height width]; colours: [class 3].
+    """
+    pixels = image.float() / (255 if image.dtype == torch.uint8 else 1)
+    named = segmentation < len(colours)
+    colour = colours.to(pixels)[segmentation.where(named, 0)].movedim(-1, 1)
+    return torch.where(named[:, None], torch.lerp(pixels, colour, strength), pixels)
+
+
+def overlay(image: Tensor, segmentation: Tensor, classes: Sequence[str]) -> "Figure":
+    """An image with the class of each pixel as a colour on it, and which is which.
+
+    image: [channel height width], segmentation: [height width].
+    """
+    return segmentations({"": tinted(image[None], segmentation[None], palette(len(classes)))}, segmentation, classes, width=6.0)
+
+
+def segmentations(
+    pictures: Mapping[str, Tensor], segmentation: Tensor, classes: Sequence[str], *, width: float = 2.6
+) -> "Figure":
+    """Rows of pictures of the same scene, one a name, with a legend of the classes in the segmentation.
+
+    pictures: [row channel height width] each, float in [0, 1].   width: of a picture, inch
+    """
+    from matplotlib.patches import Patch
+
+    rows, _, high, wide = next(iter(pictures.values())).shape
+    figure, axes = new_figure(width * len(pictures) + 1.2, width * high / wide * rows + 0.2, rows, len(pictures))
+    for column, (name, picture) in enumerate(pictures.items()):
+        axes[0, column].set_title(name, fontsize=9)
+        shown = picture.clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3).cpu().numpy()
+        for axis, pixels in zip(axes[:, column], shown, strict=True):
+            axis.axis("off")
+            axis.imshow(pixels, interpolation="nearest")
+    colours, present = palette(len(classes)).tolist(), segmentation.unique().tolist()
+    patches = [Patch(color=colours[label], label=classes[label]) for label in present if label < len(classes)]
+    if patches:
+        figure.legend(handles=patches, loc="outside right upper", fontsize=8, ncols=-(-len(patches) // 24))
+    return figure

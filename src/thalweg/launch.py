@@ -242,7 +242,8 @@ def sweep(recipe: Recipe, grid: dict[str, list[Any]], circumstances: dict[str, A
     for turn, (arguments, number) in enumerate(todo, 1):
         experiment = experiment_of(recipe, arguments, circumstances)
         with _mendable(recipe):
-            experiment = candidate(experiment, metric=metric, steps=circumstances["steps"], fold=number, folds=folds)
+            experiment = candidate(experiment, metric=metric, steps=circumstances["steps"], fold=number, folds=folds,
+                                   test=circumstances["test"])  # fmt: skip
             training = Training(experiment, device=circumstances["device"], precision=circumstances["precision"])
         metric = str(experiment.monitor)
         changed = [f"{name}={_plain(arguments[name])}" for name, values in grid.items() if len(values) > 1]
@@ -265,7 +266,9 @@ def sweep(recipe: Recipe, grid: dict[str, list[Any]], circumstances: dict[str, A
         value = "diverged" if row["value"] is None else f"{row['value']:.4f}"
         spread = "" if row["deviation"] is None else f" ± {row['deviation']:.4f}"
         changed = [f"{name}={row['arguments'][name]}" for name, values in grid.items() if len(values) > 1]
-        print(f"{place:3}  {value}{spread}  {' '.join(changed)}")
+        size = [] if row["parameters"] is None else [f"{row['parameters']:,} parameters", f"{row['seconds']:.0f} s"]
+        tested = [f"{name} {number:.4f}" for name, number in row["test"].items()]
+        print(f"{place:3}  {value}{spread}  {' '.join(changed)}{'  ' * bool(size)}{', '.join([*size, *tested])}")
     print(f"ranked by valid {metric}: {folder / 'sweep.json'}")
 
 

@@ -10,7 +10,7 @@ import math
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy, logsigmoid, mse_loss, one_hot, pad, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid, mse_loss, one_hot, pad, softplus
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -119,6 +119,17 @@ def binary_focal(
     if alpha is not None:
         terms = terms * torch.where(yes, alpha, 1 - alpha)
     return (terms.sum(), terms.numel()) if mask is None else (terms.masked_fill(~mask, 0).sum(), mask.sum())
+
+
+def quality_focal(logits: Float[Tensor, "*item"], target: Float[Tensor, "*item"], gamma: float = 2.0) -> tuple[Tensor, Tensor]:
+    """Focal loss whose targets are numbers from 0 to 1, such as how well the box fits of which a score is asked.
+
+    sum of -|t - p|^gamma (t log p + (1 - t) log(1 - p)), p = sigmoid(logits); counts sum t, how much there is to find.
+    Li et al. 2020, arXiv:2006.04388.
+    """
+    logits, target = _wide(logits), _wide(target)
+    surprise = binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return ((target - logits.sigmoid()).abs() ** gamma * surprise).sum(), target.sum()
 
 
 def dice(

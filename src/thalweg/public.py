@@ -120,7 +120,7 @@ def pretrained(builder: Callable[..., nn.Module], source: str | Path, /, **argum
     """
     path = fetch(source)
     tensors = read_public(path)
-    layout = max(layouts(builder).values(), key=lambda layout: _matches(layout.table, tensors))
+    layout = _layout(builder, tensors)
     stated = {**_stated(builder, layout, path), **arguments}
     try:
         model = build(builder, **stated)
@@ -152,15 +152,21 @@ def _stated(builder: Callable[..., nn.Module], layout: Layout, path: Path) -> di
     return {key: value for key, value in stated.items() if usual[key] != value}
 
 
+def _layout(builder: Callable[..., nn.Module], tensors: Tensors) -> Layout:
+    """The layout whose names these are."""
+    return max(layouts(builder).values(), key=lambda layout: _matches(layout.table, tensors))
+
+
 def _matches(table: Table, tensors: Tensors) -> int:
     known = [pattern for public in table for pattern in patterns(public)]
     return sum(any(translate(pattern, pattern, name) is not None for pattern in known) for name in tensors)
 
 
-def preprocessing(source: str | Path) -> dict[str, list]:
+def preprocessing(source: str | Path, builder: Callable[..., nn.Module] | None = None) -> dict[str, list]:
     """mean, deviation and size of the images that a public checkpoint was trained to see, to hand to `standardize`.
 
-    Read from timm's pretrained_cfg or from preprocessor_config.json. ValueError if neither says it.
+    Read from timm's pretrained_cfg or from preprocessor_config.json; where neither says it, what weights of the builder's
+    family usually saw. ValueError if there is no builder either.
     """
     path = fetch(source)
     processor = path / "preprocessor_config.json"
@@ -174,6 +180,8 @@ def preprocessing(source: str | Path) -> dict[str, list]:
         height = size.get("height", size.get("shortest_edge"))
         return {"mean": stated["image_mean"], "deviation": stated["image_std"], "size": [height, size.get("width", height)]}
     except (KeyError, OSError) as error:
+        if builder:
+            return dict(_layout(builder, read_public(path)).seen)
         raise ValueError(f"{source} does not say what images its model was trained to see: {error}") from error
 
 

@@ -51,6 +51,15 @@ class TokenSequences(TypedDict, total=False):
     mask: Bool[Tensor, "batch time"]
 
 
+class Transductions(TypedDict):
+    """Token ids of what is read and of what is to be written, from <bos> to <eos>; a mask is True where a token is real."""
+
+    source_tokens: Int[Tensor, "batch read"]
+    source_mask: Bool[Tensor, "batch read"]
+    target_tokens: Int[Tensor, "batch time"]
+    target_mask: Bool[Tensor, "batch time"]
+
+
 class Experience(TypedDict):
     """What an agent saw, did and got."""
 
@@ -109,6 +118,13 @@ class RegionDetector(Protocol):
 
 
 @runtime_checkable
+class Segmenter(Protocol):
+    """Logits of the classes at every pixel of an image of whatever extent."""
+
+    def forward(self, image: Tensor) -> Float[Tensor, "batch class height width"]: ...
+
+
+@runtime_checkable
 class LanguageModel(Protocol):
     """Logits of the next token at every place; a cache holds what was read before."""
 
@@ -118,12 +134,43 @@ class LanguageModel(Protocol):
 
 
 @runtime_checkable
+class EncoderDecoder(Protocol):
+    """Logits of the next target token at every place, given a source; forward = decode(target_tokens, encode(...)).
+
+    memory: what is known of the sources, a row each; it may be decoded with `copies` targets a source, side by side.
+    cache: a list of tensors, a row a target, for the places read before; `decode` brings it up to date.
+    """
+
+    def forward(
+        self,
+        source_tokens: Int[Tensor, "batch read"],
+        source_mask: Bool[Tensor, "batch read"],
+        target_tokens: Int[Tensor, "batch time"],
+    ) -> Float[Tensor, "batch time vocab"]: ...
+
+    def encode(self, source_tokens: Int[Tensor, "batch read"], source_mask: Bool[Tensor, "batch read"]) -> Any: ...
+
+    def decode(
+        self, target_tokens: Int[Tensor, "rows time"], memory: Any, cache: list[Tensor] | None = None
+    ) -> Float[Tensor, "rows time vocab"]: ...
+
+    def new_cache(self, memory: Any, copies: int, time: int) -> list[Tensor]: ...
+
+
+@runtime_checkable
 class Generator(Protocol):
     """A sample from a latent vector of `latent_dim` independent standard normal numbers."""
 
     latent_dim: int
 
     def forward(self, latent: Float[Tensor, "batch latent"]) -> Tensor: ...
+
+
+@runtime_checkable
+class Restorer(Protocol):
+    """An image of any extent to one of the same."""
+
+    def forward(self, image: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]: ...
 
 
 @runtime_checkable
@@ -146,8 +193,11 @@ KINDS: dict[str, type] = {
     "backbone": Backbone,
     "detector": Detector,
     "region-detector": RegionDetector,
+    "segmenter": Segmenter,
     "language-model": LanguageModel,
+    "encoder-decoder": EncoderDecoder,
     "generator": Generator,
+    "restorer": Restorer,
     "action-value": ActionValue,
     "policy": Policy,
 }

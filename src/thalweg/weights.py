@@ -4,7 +4,8 @@ A file is safetensors with a SHA-256 of its content in the header; it appears wh
 A table has a line a tensor pattern, `public: ours`, and is read both ways:
 
     "layer{1}.{0}.conv1.*": "stages.{0}.{0}.layers.0.*"    {0} counts from zero, {1} from one, * is the rest of the name
-    "wte.weight": ("embedding.weight", "transposed")       the one change of layout
+    "wte.weight": ("embedding.weight", "transposed")       a change of layout
+    "fc.weight": ("dense.0.weight", "7x7")                 another: a filter of the size of the map is a dense layer of ours
     ("q.*", "k.*", "v.*"): "qkv.*"                         several public tensors are one of ours, joined on axis 0
     "lm_head.weight": None                                 not imported
 
@@ -16,6 +17,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,12 +103,19 @@ def read_tensors(path: Path) -> tuple[Tensors, Any]:
     return {name: tensor.clone() for name, tensor in tensors.items()}, json.loads(header["state"])
 
 
+IMAGENET: dict[str, list] = {"mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225], "size": [224, 224]}
+
+
 class Layout(NamedTuple):
-    """How a library writes a family: tensor names; its config.json -> arguments of our class; our model -> config.json."""
+    """How a library writes a family: tensor names; its config.json -> arguments of our class; our model -> config.json.
+
+    seen: what images its weights were trained to see, where no file beside them says it.
+    """
 
     table: Table
     arguments: Callable[[Config], dict[str, Any]]
     config: Callable[[Any], Config]
+    seen: dict[str, list] = IMAGENET
 
 
 def understood(config: Config, free: Sequence[str], **fixed: Any) -> None:
@@ -117,22 +126,26 @@ def understood(config: Config, free: Sequence[str], **fixed: Any) -> None:
         raise ValueError(f"config.json says {', '.join(wrong)}: not understood")
 
 
+@cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\{0\}", r"(\d+)").replace(r"\{1\}", r"(\d+)").replace(r"\*", "(.*)"))
+
+
 def translate(pattern: str, into: str, name: str) -> str | None:
     """The name rewritten from one pattern into the other, or None if the pattern does not match it."""
-    regex = re.escape(pattern).replace(r"\{0\}", r"(\d+)").replace(r"\{1\}", r"(\d+)").replace(r"\*", "(.*)")
-    if not (match := re.fullmatch(regex, name)):
+    if not (match := _regex(pattern).fullmatch(name)):
         return None
     hole = re.compile(r"\{[01]\}|\*")
     held = [v if h == "*" else str(int(v) - int(h[1])) for h, v in zip(hole.findall(pattern), match.groups(), strict=True)]
     return hole.sub(lambda h: held.pop(0) if h[0] == "*" else str(int(held.pop(0)) + int(h[0][1])), into)
 
 
-def public_names(table: Table, name: str) -> tuple[list[str], bool]:
-    """The public tensors that one of ours is made of, and whether it is transposed; ValueError if no line names it."""
+def public_names(table: Table, name: str) -> tuple[list[str], str]:
+    """The public tensors that one of ours is made of, and the change of layout or ""; ValueError if no line names it."""
     for public, line in table.items():
-        ours, transposed = (line[0], True) if isinstance(line, tuple) else (line, False)
+        ours, change = line if isinstance(line, tuple) else (line, "")
         if ours is not None and translate(ours, ours, name) is not None:
-            return [str(translate(ours, p, name)) for p in patterns(public)], transposed
+            return [str(translate(ours, p, name)) for p in patterns(public)], change
     raise ValueError(f"{name}: no line of the table names it, so it has no public form")
 
 
@@ -140,8 +153,12 @@ def patterns(public: str | tuple[str, ...]) -> tuple[str, ...]:
     return public if isinstance(public, tuple) else (public,)
 
 
-def _pieces(tensor: Tensor, count: int, transposed: bool) -> Sequence[Tensor]:
-    whole = tensor.T if transposed else tensor
+def _pieces(tensor: Tensor, count: int, change: str) -> Sequence[Tensor]:
+    whole = tensor
+    if change == "transposed":
+        whole = tensor.T
+    elif change:
+        whole = tensor.unflatten(1, (-1, *map(int, change.split("x"))))
     return whole.chunk(count) if count > 1 else (whole,)
 
 
@@ -149,8 +166,8 @@ def to_public(tensors: Mapping[str, Tensor], table: Table) -> Tensors:
     """Our tensors under public names: the inverse of `from_public`."""
     result: Tensors = {}
     for name, tensor in tensors.items():
-        public, transposed = public_names(table, name)
-        result.update(zip(public, _pieces(tensor, len(public), transposed), strict=True))
+        public, change = public_names(table, name)
+        result.update(zip(public, _pieces(tensor, len(public), change), strict=True))
     return result
 
 
@@ -162,19 +179,19 @@ def from_public(tensors: Mapping[str, Tensor], table: Table, expected: Mapping[s
     result: Tensors = {}
     used, missing, misshapen = set(), [], []
     for name, like in expected.items():
-        public, transposed = public_names(table, name)
+        public, change = public_names(table, name)
         if name.endswith("num_batches_tracked") and public[0] not in tensors:
             result[name] = torch.zeros_like(like)
             continue
         used.update(public)
-        shapes = {p: tuple(piece.shape) for p, piece in zip(public, _pieces(like, len(public), transposed), strict=True)}
+        shapes = {p: tuple(piece.shape) for p, piece in zip(public, _pieces(like, len(public), change), strict=True)}
         if absent := [p for p in public if p not in tensors]:
             missing += absent
         elif wrong := [p for p in public if tensors[p].shape != shapes[p]]:
             misshapen += [f"{p} {tuple(tensors[p].shape)} instead of {shapes[p]}" for p in wrong]
         else:
             joined = torch.cat([tensors[p] for p in public]) if len(public) > 1 else tensors[public[0]]
-            result[name] = (joined.T if transposed else joined).to(like.dtype).contiguous()
+            result[name] = (joined.T if change == "transposed" else joined.reshape(like.shape)).to(like.dtype).contiguous()
     dropped = [pattern for public, line in table.items() if line is None for pattern in patterns(public)]
     unknown = [name for name in tensors if name not in used and not any(translate(p, p, name) is not None for p in dropped)]
     if missing or unknown or misshapen:

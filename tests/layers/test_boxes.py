@@ -168,9 +168,10 @@ def test_every_box_gets_its_best_anchor_that_is_free():
 
 def kept_by_loops(boxes: Tensor, score: Tensor, threshold: float, label: Tensor | None = None) -> list[int]:
     kept: list[int] = []
-    overlap = iou(boxes, boxes)
-    for i in sorted(range(len(boxes)), key=lambda i: -score[i].item()):
-        if not any(overlap[i, j] > threshold and (label is None or label[i] == label[j]) for j in kept):
+    clash = iou(boxes, boxes) > threshold
+    clash = (clash if label is None else clash & (label[:, None] == label)).tolist()
+    for i in sorted(range(len(boxes)), key=(-score).tolist().__getitem__):
+        if not any(clash[i][j] for j in kept):
             kept.append(i)
     return kept
 
@@ -192,8 +193,10 @@ def test_what_is_kept_is_what_the_greedy_rule_keeps(count, seed, threshold, ties
 def test_what_is_kept_of_many_blocks_is_what_the_greedy_rule_keeps(extent):
     boxes, score = random_boxes(900, extent=60).detach(), torch.rand(900)
     boxes = boxes + torch.rand(900, 1, dtype=torch.float64) * extent
+    label = torch.randint(0, 2, (900,))
     kept = nms(boxes, score, 0.4)
     assert kept.tolist() == kept_by_loops(boxes, score, 0.4)
+    assert class_nms(boxes, score, label, 0.2).tolist() == kept_by_loops(boxes, score, 0.2, label)
     assert torch.equal(nms(boxes[kept], score[kept], 0.4), torch.arange(len(kept)))  # nothing more the second time
 
 

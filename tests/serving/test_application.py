@@ -19,8 +19,10 @@ from thalweg.data.images import read_image
 from thalweg.layers.standardize import standardize
 from thalweg.models.language.rotary_gpt import RotaryGPT
 from thalweg.models.vision.lenet import lenet
+from thalweg.models.vision.ssd import SSD, Plain
 from thalweg.serving import answers, application, schema
 from thalweg.tasks.classification import Classification
+from thalweg.tasks.detection import MultiBox
 from thalweg.tasks.language_modelling import LanguageModelling
 from thalweg.training import Task
 
@@ -176,6 +178,41 @@ def test_the_model_is_served_as_it_predicts_without_gradients_and_noise(client, 
     assert first == second
 
 
+@pytest.fixture(scope="module")
+def finder():
+    torch.manual_seed(0)
+    plain = build(SSD, backbone=build(Plain, channels=[4, 4]), num_classes=2, sizes=[[0.4], [0.8]], finest=4, channels=[])
+    task = build(
+        MultiBox, model=adapt(plain, standardize, mean=[0.5] * 3, deviation=[0.3] * 3, size=[16, 16]), classes=["a", "b"]
+    )
+    with TestClient(application.application(task, max_megapixels=0.1), raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_a_detector_answers_with_boxes_and_with_a_picture(finder):
+    file = {"file": ("cells.png", picture(40, 30))}
+    scene = schema.Scene.model_validate(finder.post("/predict?least=0", files=file).raise_for_status().json())
+    assert (scene.width, scene.height) == (40, 30)
+    assert scene.predictions
+    for found in scene.predictions:
+        assert found.label in ("a", "b")
+        left, top, right, bottom = found.box
+        assert 0 <= left <= right <= 40
+        assert 0 <= top <= bottom <= 30
+    assert finder.post("/predict?least=1", files=file).json()["predictions"] == []
+    drawn = finder.post("/predict/picture", files=file).raise_for_status()
+    assert drawn.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(drawn.content)).width > 100
+    health = finder.get("/health").json()
+    assert (health["reads"], health["classes"], health["draws"]) == ("image", 2, True)
+
+
+def test_a_detector_refuses_what_is_no_image_or_too_large(finder):
+    for path in ("/predict", "/predict/picture"):
+        assert finder.post(path, files={"file": ("notes.txt", b"words")}).status_code == 422
+        assert finder.post(path, files={"file": ("large.png", png_that_promises(4000, 4000))}).status_code == 413
+
+
 def test_health_says_what_is_served(client):
     health = schema.Health.model_validate(client.get("/health").raise_for_status().json())
     assert (health.status, health.model, health.recipe, health.task) == ("ok", "lenet", "insects", "Classification")
@@ -190,7 +227,7 @@ def test_the_page_needs_nothing_from_elsewhere(client):
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert set(re.findall(r"[a-z]+://[^'\"\s)]+", response.text)) == {"http://www.w3.org/2000/svg"}  # a name, not an address
     assert not re.search(r"<link[^>]+href=\"(?!data:)|<(script|img|iframe)[^>]+src=|@import|url\(", response.text)
-    assert response.text.count("\n") < 200
+    assert response.text.count("\n") < 210
 
 
 def test_the_schema_documents_every_route_and_error(client):
@@ -301,7 +338,7 @@ class Unrepeatable(Echo):
 
 @pytest.mark.parametrize("task", [Dumb, Unrepeatable])
 def test_a_task_that_cannot_be_served_is_named(task):
-    words = rf"^{task.__name__} cannot be served: expected image classification or text generation$"
+    words = rf"^{task.__name__} cannot be served: expected image classification, a task that draws, or text generation$"
     with pytest.raises(ValueError, match=words):
         application.application(task())
 

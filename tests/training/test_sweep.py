@@ -97,7 +97,9 @@ def cubic(*, degree: int = 3, lr: float = 0.3, wide: bool = False):
     features = torch.cos(torch.arange(1, degree + 1) * torch.arccos(x)[:, None])
     train = TensorStream({"features": features, "target": y[:, None]}, 30, shuffle=True)
     task = build(Regression, model=build(linear_regression, in_features=degree))
-    return Experiment(task=task, train=train, steps=200, optimizer=sgd(lr), monitor="rmse", valid=train, evaluate_every=200)
+    test = TensorStream({"features": features, "target": y[:, None] + 1}, 30)
+    return Experiment(task=task, train=train, steps=200, optimizer=sgd(lr), monitor="rmse", valid=train, test=test,
+                      evaluate_every=200)
 '''
 
 
@@ -128,7 +130,9 @@ def test_cross_validation_picks_the_degree_that_the_data_have(recipe, tmp_path, 
         assert not any(name.startswith("test/") for name in facts["metrics"])
     lines = capsys.readouterr().out.splitlines()
     best = found["rows"][0]
-    assert f"  1  {best['value']:.4f} ± {best['deviation']:.4f}  degree=3" in lines
+    said = f"  1  {best['value']:.4f} ± {best['deviation']:.4f}  degree=3  4 parameters, {best['seconds']:.0f} s"
+    assert said in lines
+    assert best["test"] == {}
 
 
 def test_the_score_of_a_fold_is_what_the_metric_is_on_what_was_held_out(recipe, tmp_path):
@@ -167,8 +171,10 @@ def test_a_sweep_that_was_stopped_goes_on_and_repeats_nothing(recipe, tmp_path, 
     monkeypatch.setattr(Training, "save", save)
     again = sweep(recipe, tmp_path / "broken", *words)
     assert started[2:] == ["degree=3,lr=0.1", "degree=3,lr=0.1", "degree=3,lr=0.3"]
+    assert sweep(recipe, tmp_path / "broken", *words) == again
+    for row in again["rows"] + whole["rows"]:
+        assert row.pop("seconds") > 0
     assert again == whole
-    assert sweep(recipe, tmp_path / "broken", *words) == whole
     assert len(started) == 5
 
 
@@ -179,12 +185,28 @@ def test_a_combination_that_diverges_is_last_and_not_tried_again(recipe, tmp_pat
     assert sweep(recipe, tmp_path / "sweep", "--lr", "100,0.1", "--degree", "8") == found
 
 
+def test_what_is_compared_is_measured_on_test_data_and_ranked_by_validation_still(recipe, tmp_path, capsys):
+    found = sweep(recipe, tmp_path / "sweep", "--degree", "2,5", "--test")
+    assert [row["arguments"]["degree"] for row in found["rows"]] == [5, 2]
+    assert "  1  " in (shown := capsys.readouterr().out)
+    for row in found["rows"]:
+        assert row["parameters"] == row["arguments"]["degree"] + 1
+        facts = json.loads((tmp_path / "sweep" / row["runs"][0] / "run.json").read_text())
+        assert (facts["parameters"], facts["seconds"]) == (row["parameters"], row["seconds"])
+        assert row["value"] == facts["best_value"] < 0.5
+        assert row["test"] == {name: measured["value"] for name, measured in facts["metrics"].items()}
+        assert row["test"]["test/rmse"] > 0.9  # their targets are one more
+        assert f"{row['parameters']} parameters, {row['seconds']:.0f} s, test/" in shown
+        assert f"test/rmse {row['test']['test/rmse']:.4f}" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
         (["--lr", "0.1,fast"], r"argument --lr: invalid value in '0.1,fast': expected FLOAT, with commas between"),
         (["--wide", "true,maybe"], r"argument --wide: invalid value in 'true,maybe': expected true or false"),
         (["--metric", "f1"], r"metric='f1': the task measures \['loss', 'mae', 'r2', 'rmse'\]"),
+        (["--test", "--folds", "5"], r"test=True, folds=5: expected one of them"),
         (["--folds", "31"], r"folds=31: expected 2 to 30"),
         (["--steps", "0"], r"steps=0: expected at least 1"),
     ],

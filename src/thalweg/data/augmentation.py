@@ -195,6 +195,7 @@ def scatter(size: int, degrees: float = 0.0, smallest: float = 1.0, largest: flo
 
     The angle is up to `degrees` either way, the factor from `smallest` to `largest`; the square of the scaled image, not
     turned, stays inside. clutter: so many 6x6 pieces of other images of the batch lie about; the brighter pixel is on top.
+    The batch then holds the angle of each, in radians, counterclockwise.
     Jaderberg et al. 2015, arXiv:1506.02025.
     """
     _check("largest", largest, 1e-3, math.inf)
@@ -217,7 +218,7 @@ def scatter(size: int, degrees: float = 0.0, smallest: float = 1.0, largest: flo
         placed = _sample(image, affine, "zeros", (size, size))
         if clutter:
             placed = torch.maximum(placed, _clutter(image, size, clutter, generator))
-        return _carried(batch, placed, affine)
+        return {**_carried(batch, placed, affine), "angle": angle}
 
     return change
 

@@ -1,12 +1,22 @@
 """Images with boxes around what is in them: public data sets, and the three forms in which people keep their own.
 
-Images are scaled to one extent, the whole image, whatever its aspect, as a model does with what it sees later; boxes and
-outlines alike.   D2L 13.3, 13.6
+    FOLDER/annotations/*.json   images anywhere in FOLDER     COCO; or FOLDER/train/_annotations.coco.json beside the images
+    FOLDER/Annotations/1.xml    FOLDER/JPEGImages/1.jpg       Pascal VOC, with FOLDER/ImageSets/Main/train.txt ... or without
+    FOLDER/labels/1.txt         FOLDER/images/1.jpg           YOLO, the classes in data.yaml or classes.txt
+
+Names of folders and lists that speak of train, valid (val, validation) or test are taken at their word; what nobody has
+split is split by us. Images are scaled to one extent, the whole image, whatever its aspect, as a model does with what it
+sees later; boxes and outlines alike.   D2L 13.3, 13.6
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+import math
+import re
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -14,9 +24,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from thalweg.data.images import read_image
+from thalweg.data.folders import MEMORY, PARTS, Faults, ahead, divided, image_files, part_of, streams
+from thalweg.data.images import UnreadableImage, read_image, upright_extent
 from thalweg.data.sources import archive
-from thalweg.data.streams import Splits
+from thalweg.data.streams import Augment, Splits
 from thalweg.vocabulary import Batch
 
 BCCD_CLASSES = ("RBC", "WBC", "Platelets")
@@ -39,19 +50,6 @@ class Annotation(NamedTuple):
     file: str
     extent: tuple[float, float]
     things: list[Thing]
-
-
-class Faults(defaultdict[str, list[str]]):
-    """What is wrong with a data set: the fault -> where."""
-
-    def __init__(self) -> None:
-        super().__init__(list)
-
-    def lines(self, first: int = 3) -> list[str]:
-        """A line a fault: how often, what, and where first."""
-        return [f"{len(places):,} {fault}: {', '.join(places[:first])}"
-                + (f" and {len(places) - first:,} more" if len(places) > first else "")
-                for fault, places in sorted(self.items())]  # fmt: skip
 
 
 def pascal_voc(content: bytes, where: str, faults: Faults) -> Annotation:
@@ -85,10 +83,14 @@ def coco(content: bytes, where: str, faults: Faults) -> tuple[list[Annotation], 
     try:
         held = json.loads(content)
         names = {category["id"]: str(category["name"]) for category in held["categories"]}
-        found = {image["id"]: Annotation(str(image["file_name"]), (image.get("height") or 0, image.get("width") or 0), [])
-                 for image in held["images"]}  # fmt: skip
-        rows = list(held["annotations"])
-    except (ValueError, KeyError, TypeError) as error:
+        found = {
+            image["id"]: Annotation(
+                str(image["file_name"]), (float(image.get("height") or 0), float(image.get("width") or 0)), []
+            )
+            for image in held["images"]
+        }
+        rows = [dict(row) for row in held["annotations"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         expected = "expected images, annotations and categories"
         raise ValueError(f"{where}: not an annotation file of COCO, {expected}: {type(error).__name__} {error}") from error
     for number, row in enumerate(rows):
@@ -121,7 +123,54 @@ def _outline(written: list | dict | None) -> list[Tensor] | Tensor | None:
         height, width = written["size"]
         runs = torch.tensor(written["counts"])
         return (torch.arange(len(runs)) % 2 == 1).repeat_interleave(runs).reshape(width, height).T
-    return [torch.tensor(polygon, dtype=torch.float64).reshape(-1, 2) for polygon in written] if written else None
+    outline = [torch.tensor(polygon, dtype=torch.float64).reshape(-1, 2) for polygon in written or ()]
+    if not all(corners.isfinite().all() for corners in outline):
+        raise ValueError("a corner that is no place")
+    return outline or None
+
+
+def yolo(content: str, classes: Sequence[str], where: str, faults: Faults) -> Annotation:
+    """The annotation in a text file of YOLO: a line a thing, the number of its class, then centre, width and height of its
+    box, or x and y of every corner of its outline, as shares of the image's extent.   Redmon et al. 2015, arXiv:1506.02640.
+    """
+    things = []
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():
+            continue
+        place = f"{where}:{number}"
+        try:
+            index, *values = map(float, line.split())
+        except ValueError:
+            values = []
+        if not (len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0)) or not all(map(math.isfinite, values)):
+            faults["lines that are not a class and four numbers, left out"].append(place)
+        elif index not in range(len(classes)):
+            faults[f"objects of the unknown class {index:g}, left out"].append(place)
+        elif len(values) == 4:
+            x, y, across, down = values[0], values[1], values[2] / 2, values[3] / 2
+            things.append(Thing(classes[int(index)], (x - across, y - down, x + across, y + down)))
+        else:
+            corners = torch.tensor(values, dtype=torch.float64).reshape(-1, 2)
+            left, top, right, bottom = *corners.amin(0).tolist(), *corners.amax(0).tolist()
+            things.append(Thing(classes[int(index)], (left, top, right, bottom), [corners]))
+    return Annotation(Path(where).with_suffix(".jpg").name, (1, 1), things)
+
+
+def declared(folder: Path) -> tuple[str, ...]:
+    """The classes that a folder's yaml file names, else its classes.txt, one a line; none if there is neither."""
+    for path in sorted(folder.glob("*.y*ml")):
+        text = path.read_text(encoding="utf8", errors="replace")
+        if start := re.search(r"^names\s*:", text, re.MULTILINE):
+            rest = text[start.end() :]
+            inline = re.match(r"\s*[\[{](.*?)[\]}]", rest, re.DOTALL)
+            block = re.match(r"[^\n]*\n((?:\s*(?:-|\d+\s*:)[^\n]*\n?)*)", rest)
+            entries = inline[1].split(",") if inline else block[1].splitlines() if block else []
+            found = [re.fullmatch(r"\s*(?:-|(\d+)\s*:)?\s*(.*?)\s*", entry) for entry in entries]
+            numbered = sorted((int(entry[1] or place), entry[2].strip("'\"")) for place, entry in enumerate(found) if entry)
+            return tuple(name for _, name in numbered if name)
+    path = folder / "classes.txt"
+    lines = path.read_text(encoding="utf8", errors="replace").splitlines() if path.exists() else []
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def polygons(outline: Sequence[Tensor], height: int, width: int) -> Tensor:
@@ -187,7 +236,7 @@ def _tensors(
     scenes = list(held)
     most = max(len(scene.things) for scene in scenes)
     targets = [target(scene, classes, size, most, masks) for scene in scenes]
-    image = torch.stack([read_image(read(scene.file), size) for scene in scenes])
+    image = torch.stack(list(ahead(lambda scene: read_image(read(scene.file), size), scenes, 100)))
     return {"image": image} | {name: torch.stack([part[name] for part in targets]) for name in targets[0]}
 
 
@@ -227,3 +276,160 @@ def coco_mini(size: Sequence[int] = (256, 256), *, masks: bool = False) -> Split
     (train, classes), (valid, _), (test, _) = (part("train2017", slice(None)), part("val2017", slice(0, None, 2)),
                                                part("val2017", slice(1, None, 2)))  # fmt: skip
     return Splits(train, valid, test, classes)
+
+
+class Scene(NamedTuple):
+    """An image file, its part ("train", "valid", "test", or "" where we split), and what is in it."""
+
+    path: Path
+    part: str
+    annotation: Annotation
+
+
+class DetectionFolder:
+    """What lies in a folder of images with boxes, whichever of the three forms it has.
+
+    form: "COCO", "Pascal VOC" or "YOLO".   classes: as they are declared or, where nothing declares them, found and sorted.
+    scenes: the images, by part.   faults: what was wrong -> where.   extent: the median [height, width] of the images.
+    ValueError if there is no such folder, it has none of the forms, or no image with an object to train on.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.faults = Path(folder), Faults()
+        if not self.folder.is_dir():
+            raise ValueError(f"data={folder}: {'a file, expected a folder' if self.folder.exists() else 'no such folder'}")
+        self.form, self.classes, found = self._read()
+        self.scenes = divided(list(self._scenes(found)), self.folder)
+        examples = Counter(thing.name for scene in self.scenes if scene.part == "train" for thing in scene.annotation.things)
+        if not examples:
+            raise ValueError(
+                f"data={folder}: no image with an object to train on among {len(self.scenes)}"
+                f"{'; ' * bool(self.faults)}{self.report()}"
+            )
+        for name in self.classes:
+            if not examples[name]:
+                self.faults["classes without an object to train on"].append(name)
+        self.extent = [round(statistics.median(scene.annotation.extent[side] for scene in self.scenes)) for side in (0, 1)]
+
+    def _read(self) -> tuple[str, tuple[str, ...], list[tuple[Annotation, Path, str]]]:
+        """The form, the classes, and every annotation with the file that holds it and the part that it names."""
+        lists = {name: part for path in self.folder.glob("ImageSets/Main/*.txt") for part, names in PARTS.items()
+                 if path.stem in names for name in path.read_text(encoding="utf8").split()}  # fmt: skip
+        files = sorted(path for path in self.folder.rglob("*") if path.suffix in (".json", ".xml", ".txt"))
+        classes = dict.fromkeys(declared(self.folder))
+        by_form: dict[str, list[tuple[Annotation, Path, str]]] = {"COCO": [], "Pascal VOC": [], "YOLO": []}
+        for path in files:
+            inside, content = path.relative_to(self.folder), path.read_bytes()
+            try:
+                if path.suffix == ".json" and b'"categories"' in content:
+                    several, names = coco(content, str(inside), self.faults)
+                    classes |= dict.fromkeys(names)
+                    by_form["COCO"] += [(found, inside, part_of(inside)) for found in several]
+                elif path.suffix == ".xml":
+                    found = pascal_voc(content, str(inside), self.faults)
+                    part = lists.get(path.stem) or part_of(inside.parent)
+                    by_form["Pascal VOC"].append((found._replace(file=path.with_suffix(".jpg").name), inside, part))
+                elif path.suffix == ".txt" and "labels" in inside.parts and classes:
+                    text = content.decode(errors="replace")
+                    by_form["YOLO"].append(
+                        (yolo(text, tuple(classes), str(inside), self.faults), inside, part_of(inside.parent))
+                    )
+            except ValueError as error:
+                self.faults["annotation files that cannot be read, left out"].append(str(error))
+        for form, annotations in by_form.items():
+            if annotations:
+                things = sorted({thing.name for annotation, *_ in annotations for thing in annotation.things} - {""})
+                return form, tuple(classes) or tuple(things), annotations
+        raise ValueError(
+            f"data={self.folder}: expected a json file of COCO, xml files of Pascal VOC, or labels/*.txt of YOLO and their "
+            f"classes in data.yaml or classes.txt{'; ' * bool(self.faults)}{self.report()}"
+        )
+
+    def _scenes(self, found: Sequence[tuple[Annotation, Path, str]]) -> Iterator[Scene]:
+        """The annotations that belong to an image, in pixels of that image, their things sound."""
+        images = image_files(self.folder)
+        paths = [_nearest(images[Path(annotation.file).stem], annotation.file, self.folder / inside)
+                 for annotation, inside, _ in found]  # fmt: skip
+        seen = set[Path]()
+        for (annotation, inside, part), path, extent in zip(found, paths, ahead(_extent, paths, 100), strict=True):
+            if path is None:
+                self.faults["annotations without an image"].append(f"{annotation.file} ({inside})")
+                continue
+            where = str(path.relative_to(self.folder))
+            said = annotation.extent
+            if path in seen:
+                self.faults["further annotations of an image, left out"].append(f"{where} ({inside})")
+            elif isinstance(extent, str):
+                self.faults["images that cannot be read, left out"].append(f"{where} ({extent})")
+            elif min(said) > 0 and said not in ((1, 1), extent):
+                sizes = [f"{side[1]:g}x{side[0]:g}" for side in (said, extent)]
+                self.faults["images of another extent than annotated, left out"].append(f"{where} ({sizes[1]}, not {sizes[0]})")
+            else:
+                whole = _in_pixels(annotation, extent)
+                part = part or part_of(path.parent.relative_to(self.folder))
+                yield Scene(path, part, whole._replace(things=sound(whole, self.classes, where, self.faults)))
+            seen.add(path)
+        for path in sorted({path for alike in images.values() for path in alike} - seen):
+            self.faults["images without an annotation, left out"].append(str(path.relative_to(self.folder)))
+
+    def report(self) -> str:
+        """One line on what was wrong; empty if nothing was."""
+        return "; ".join(self.faults.lines())
+
+    def streams(
+        self,
+        size: Sequence[int],
+        batch_size: int,
+        *,
+        masks: bool = False,
+        augment: Sequence[Augment] = (),
+        memory: int = MEMORY,
+    ) -> Splits:
+        """Streams of training, validation and test images at size [height width]: image, boxes, box_label, and masks if
+        asked for. The test stream is None where a person split the data without one.
+
+        Where they fit into `memory` bytes they are kept, else decoded in every pass. Images that cannot be decoded, and those
+        that another part holds as well, are added to the faults.   ValueError if none is left to train on.
+        """
+        most = max(len(scene.annotation.things) for scene in self.scenes)
+
+        def read(scene: Scene, content: bytes) -> Batch:
+            return {"image": read_image(content, size)} | target(scene.annotation, self.classes, size, most, masks)
+
+        splits, self.scenes, skipped, same = streams(self.scenes, read, batch_size, augment=augment, memory=memory)
+        self.faults.after(self.folder, skipped, same)
+        if splits.train is None:
+            raise ValueError(f"data={self.folder}: no image is left to train on; {self.report()}")
+        return replace(splits, classes=self.classes)
+
+
+def _nearest(paths: Sequence[Path], file: str, annotation: Path) -> Path | None:
+    """The one of the paths that an annotation file must mean by that name."""
+
+    def distance(path: Path) -> tuple[bool, bool, int]:
+        shared = sum(one == other for one, other in zip(path.parts, annotation.parts, strict=False))
+        return not path.as_posix().endswith(f"/{file}"), part_of(path.parent) != part_of(annotation), -shared
+
+    return min(paths, key=distance, default=None)
+
+
+def _extent(path: Path | None) -> tuple[int, int] | str:
+    """Height and width of an image, or why there are none."""
+    try:
+        return upright_extent(path) if path else ""
+    except (OSError, UnreadableImage) as error:
+        return getattr(error, "reason", str(error))
+
+
+def _in_pixels(annotation: Annotation, extent: tuple[int, int]) -> Annotation:
+    """An annotation in shares, in pixels of the image; others are already."""
+    if annotation.extent != (1, 1):
+        return annotation._replace(extent=extent)
+    scale = torch.tensor([extent[1], extent[0]])
+
+    def scaled(thing: Thing) -> Thing:
+        left, top, right, bottom = (torch.tensor(thing.box, dtype=torch.float64) * scale.repeat(2)).tolist()
+        outline = [corners * scale for corners in thing.outline] if thing.outline is not None else None
+        return Thing(thing.name, (left, top, right, bottom), outline)
+
+    return annotation._replace(extent=extent, things=[scaled(thing) for thing in annotation.things])

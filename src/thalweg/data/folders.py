@@ -8,6 +8,7 @@ Files that are no images, or damaged, are left out and reported.
 
 import hashlib
 import os
+import re
 import statistics
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +29,7 @@ from thalweg.vocabulary import Batch
 MEMORY = 2**30  # bytes of pixels that are kept; a larger folder is decoded again in every pass
 AHEAD = 2  # batches that are decoded before they are asked for
 PARTS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -131,6 +133,28 @@ class ImageFolder:
         self.repeated = sum(len({(picture.part, picture.label) for picture in alike}) > 1 for alike in same)
         self._check(1)
         return replace(splits, classes=self.classes)
+
+
+class Faults(defaultdict[str, list[str]]):
+    """What is wrong with a data set: the fault -> where."""
+
+    def __init__(self) -> None:
+        super().__init__(list)
+
+    def lines(self, first: int = 3) -> list[str]:
+        """A line a fault: how often, what, and where first."""
+        return [f"{len(places):,} {fault}: {', '.join(places[:first])}"
+                + (f" and {len(places) - first:,} more" if len(places) > first else "")
+                for fault, places in sorted(self.items())]  # fmt: skip
+
+    def after(self, folder: Path, skipped: Sequence[tuple[Path, str]], same: Sequence[Sequence["Held"]]) -> None:
+        """Adds what `streams` found: files that cannot be read, and those that are in two parts."""
+        for path, reason in skipped:
+            self["images that cannot be read, left out"].append(f"{path.relative_to(folder)} ({reason})")
+        for alike in same:
+            if len({example.part for example in alike}) > 1:
+                names = " = ".join(str(example.path.relative_to(folder)) for example in alike[:3])
+                self["images in more than one part, so that no accuracy can be trusted"].append(names)
 
 
 @runtime_checkable
@@ -263,6 +287,26 @@ class FolderStream(Stream):
 def stacked(examples: Sequence[Batch]) -> Batch:
     """A batch of examples."""
     return {name: torch.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+def part_of(path: Path) -> str:
+    """The part that the names of a path speak of, the nearest first, such as train2017; "" if none does."""
+    for name in (path.name, *(folder.name for folder in path.parents)):
+        words = re.split("[^a-z]+", name.lower())
+        if found := next((part for part, names in PARTS.items() if any(word in names for word in words)), None):
+            return found
+    return ""
+
+
+def image_files(folder: Path) -> dict[str, list[Path]]:
+    """The image files of a folder and all that is in it, by their names without endings; none of hidden folders."""
+    found = defaultdict[str, list[Path]](list)
+    for path, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        for name in sorted(names):
+            if Path(name).suffix.lower() in IMAGES and not name.startswith("."):
+                found[Path(name).stem].append(Path(path, name))
+    return found
 
 
 def ahead(function: Callable[[Item], Result], items: Iterable[Item], limit: int) -> Iterator[Result]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -54,6 +54,13 @@ def read_image(source: Path | str | bytes, size: Sequence[int] | None = None) ->
         if size:
             image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
         return torch.from_numpy(numpy.array(image)).movedim(-1, 0).contiguous()
+
+
+def upright_extent(path: Path) -> tuple[int, int]:
+    """Height and width of an image as a person sees it, by the header of its file; errors as of read_image."""
+    with opened(str(path), path) as image:
+        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) >= 5  # PNG's own getexif decodes all pixels
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

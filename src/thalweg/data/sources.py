@@ -29,6 +29,14 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 FASHION_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
+def imagenet_classes() -> tuple[str, ...]:
+    """The thousand classes of ImageNet's challenge, in its order, each by the first of its names in WordNet.
+
+    Russakovsky et al. 2015, arXiv:1409.0575.
+    """
+    return tuple(Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf8").splitlines())
+
+
 class MissingData(FileNotFoundError):
     """A data set is neither on this machine nor to be had."""
 

@@ -40,7 +40,7 @@ def read(task: Task, typed: str) -> dict[str, Any]:
 
 
 def answer(task: Task, inputs: Sequence[str], *, as_json: bool = False, **arguments: Any) -> Iterator[str]:
-    """A line or more an input: labels and probabilities, best first, or whatever the task predicts.
+    """A line or more an input: labels and probabilities, best first, with their boxes, or whatever the task predicts.
 
     What the task draws of it lies in the working folder as a PNG file, named after the input.
     """
@@ -50,12 +50,16 @@ def answer(task: Task, inputs: Sequence[str], *, as_json: bool = False, **argume
         predicted = {name: _plain(value) for name, value in found.items()}
         if as_json:
             yield json.dumps({"input": typed, **predicted}, ensure_ascii=False)
+        elif "boxes" in predicted:
+            for name, probability, box in zip(*(predicted[part][0] for part in ("label", "probability", "boxes")), strict=True):
+                yield f"{typed}: {name} {probability:.4f}  " + " ".join(f"{side:.0f}" for side in box)
+            yield f"{typed}: {_drawn(task, typed, asked, found, arguments)}"
         elif "label" in predicted:
             ranked = zip(predicted["label"][0], predicted["probability"][0], strict=True)
             yield f"{typed}: " + "  ".join(f"{label} {probability:.4f}" for label, probability in ranked)
-        elif figure := task.draw(asked, found):
-            path = Path("-".join([Path(typed).stem, "predicted", *map(str, arguments.values())]) + ".png")
-            figure.savefig(path)
+        elif path := _drawn(task, typed, asked, found, arguments):
+            if task.reads == "text":
+                yield predicted["text"][0]
             yield f"{typed}: {path}"
         elif task.reads == "text":
             yield predicted["text"][0]
@@ -63,5 +67,16 @@ def answer(task: Task, inputs: Sequence[str], *, as_json: bool = False, **argume
             yield f"{typed}: " + "  ".join(f"{name} {value}" for name, value in predicted.items())
 
 
+def _drawn(task: Task, typed: str, asked: Any, found: dict[str, Any], arguments: dict[str, Any]) -> Path | None:
+    """The file that holds what the task draws, if it does."""
+    path = Path("-".join([Path(typed).stem[:60], "predicted", *map(str, arguments.values())]) + ".png")
+    if (figure := task.draw(asked, found)) is None:
+        return None
+    figure.savefig(path)
+    return path
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
     return value.tolist() if isinstance(value, Tensor) else value

@@ -147,6 +147,7 @@ def match(
 
 
 BLOCK = 256  # boxes decided at a time
+TILE = 64  # neighbouring boxes that are compared with another such tile, or not, together
 
 
 def nms(boxes: Float[Tensor, "box 4"], score: Float[Tensor, " box"], threshold: float = 0.5) -> Int[Tensor, " kept"]:
@@ -170,15 +171,49 @@ def _nms(boxes: Tensor, score: Tensor, label: Tensor | None, threshold: float) -
     order = score.argsort(descending=True, stable=True)
     kept = [order[:0]]
     while len(order):
-        block, order = order[:BLOCK], order[BLOCK:]
+        block, rest = order[:BLOCK], order[BLOCK:]
         clash = _clash(boxes, label, block, block, threshold).triu(1).float()  # [better worse]
         alive, before = torch.ones_like(clash[0]), None
         while before is None or not torch.equal(alive, before):  # each pass settles at least the best that is open
             alive, before = (alive @ clash == 0).float(), alive
         block = block[alive.bool()]
-        order = order[~_clash(boxes, label, block, order, threshold).any(0)]
+        order = rest[~_clash(boxes, label, block, rest, threshold).any(0)]
         kept.append(block)
+        if len(order) > max(2 * BLOCK, 0.8 * len(rest)):  # they are many, and a block clears few
+            kept.append(order[_kept_by_place(boxes[order], None if label is None else label[order], threshold)])
+            break
     return torch.cat(kept)
+
+
+def _kept_by_place(boxes: Tensor, label: Tensor | None, threshold: float) -> Tensor:
+    """Which of boxes, best first, are kept, where few clash: each is compared with those near it only.
+
+    An intersection over union above t takes an intersection wider than t times either width, and so centres that are
+    nearer than (1 - t) times half the sum of the widths: boxes shrunk by 1 - t overlap.
+    """
+    centres = to_centres(boxes.double())
+    by_row = centres[:, 1].argsort()
+    row = torch.arange(len(boxes), device=boxes.device) // round((TILE * len(boxes)) ** 0.5)  # as many rows as tiles in each
+    by_column = centres[by_row, 0].argsort()
+    place = by_row[by_column[row[by_column].argsort(stable=True)]]
+    tiles = torch.cat([place, place[-1:].expand(-len(place) % TILE)]).view(-1, TILE)
+    shrunk = to_corners(torch.cat([centres[:, :2], centres[:, 2:] * (1 - threshold) * 1.0001], 1))[tiles]
+    first, last = shrunk[..., :2].amin(1), shrunk[..., 2:].amax(1)  # of the hull of a tile
+    meet = (torch.maximum(first, first[:, None]) <= torch.minimum(last, last[:, None])).all(-1)
+    better, worse = [], []
+    for pairs in meet.triu().nonzero().split(64):  # so few that the intermediate results stay in the cache
+        one, other = tiles[pairs[:, 0]], tiles[pairs[:, 1]]
+        pair, i, j = (_iou(boxes[one][:, :, None], boxes[other][:, None]) > threshold).nonzero(as_tuple=True)
+        i, j = one[pair, i], other[pair, j]
+        clash = i != j if label is None else (i != j) & (label[i] == label[j])
+        better.append(torch.minimum(i, j)[clash])
+        worse.append(torch.maximum(i, j)[clash])
+    above, below = torch.cat(better), torch.cat(worse)
+    order, alive = above.argsort(), [True] * len(boxes)
+    for i, j in zip(above[order].tolist(), below[order].tolist(), strict=True):  # when i's turn comes, it is settled
+        if alive[i]:
+            alive[j] = False
+    return torch.tensor(alive, device=boxes.device)
 
 
 def _clash(boxes: Tensor, label: Tensor | None, first: Tensor, second: Tensor, threshold: float) -> Tensor:

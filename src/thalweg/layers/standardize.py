@@ -1,6 +1,7 @@
 """What an image model must see belongs to the model: size, channels, scale, mean and deviation are its first layer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +13,29 @@ class Standardized(nn.Module):
 
     y = model((resize(x) - mean) / deviation), x in [0, 1]; grey is the luminance 0.299 R + 0.587 G + 0.114 B.
     image: [batch channel height width].   mean, deviation: one number a channel of the model.   size: [height width].
+    crop: the share of its middle that is seen, in the shape of size; None for the whole image, drawn into that shape.
     ValueError for numbers that are no moments or no extents, and for images that are no batch of such channels.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, model: nn.Module, mean: Sequence[float], deviation: Sequence[float], size: Sequence[int]):
+    def __init__(
+        self,
+        model: nn.Module,
+        mean: Sequence[float],
+        deviation: Sequence[float],
+        size: Sequence[int],
+        crop: float | None = None,
+    ):
         super().__init__()
         if len(mean) != len(deviation) or min(deviation, default=0.0) <= 0:
             raise ValueError(f"mean={mean}, deviation={deviation}: expected as many numbers in each, deviations above zero")
         if len(size) != 2 or min(size) < 1:
             raise ValueError(f"size={size}: expected height and width")
-        self.model, self.size, self.channels = model, tuple(size), len(mean)
+        if crop is not None and not 0 < crop <= 1:
+            raise ValueError(f"crop={crop}: expected a share above 0 and up to 1")
+        self.model, self.size, self.channels, self.crop = model, tuple(size), len(mean), crop
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1))
         self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32).reshape(-1, 1, 1))
 
@@ -33,11 +44,20 @@ class Standardized(nn.Module):
         if image.ndim != 4:
             raise ValueError(f"image: {tuple(image.shape)}, expected [batch channel height width]")
         scale = 255.0 if image.dtype == torch.uint8 else 1.0
+        if self.crop is not None:
+            image = self._middle(image, self.crop)
         if image.shape[-2:] != self.size:  # bytes stay bytes: a photograph as floats would take gigabytes
             image = interpolate(image, self.size, mode="bilinear", antialias=True)
         if image.shape[1] != len(self.mean):
             image = self._channels(image.float())
         return (image - self.mean * scale) / (self.deviation * scale)
+
+    def _middle(self, image: Tensor, share: float) -> Tensor:
+        extents = image.shape[-2:]
+        scale = share * min(extent / side for extent, side in zip(extents, self.size, strict=True))
+        height, width = (max(1, round(side * scale)) for side in self.size)
+        top, left = (extents[0] - height) // 2, (extents[1] - width) // 2
+        return image[..., top : top + height, left : left + width]
 
     def _channels(self, image: Tensor) -> Tensor:
         if len(self.mean) == 1 and image.shape[1] == 3:
@@ -50,13 +70,14 @@ class Standardized(nn.Module):
         """The maps of the model, where it is a backbone."""
         return self.model.features(self.standardize(image))  # type: ignore[operator]
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Any:  # what the model gives
         return self.model(self.standardize(image))
 
 
-def standardize(model: nn.Module, *, mean: Sequence[float], deviation: Sequence[float], size: Sequence[int]) -> nn.Module:
+def standardize(model: nn.Module, *, mean: Sequence[float], deviation: Sequence[float], size: Sequence[int],
+                crop: float | None = None) -> nn.Module:  # fmt: skip
     """The model behind a first layer that scales, see Standardized."""
-    return Standardized(model, mean, deviation, size)
+    return Standardized(model, mean, deviation, size, crop)
 
 
 def moments(image: Tensor) -> dict[str, list[float]]:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from thalweg import public
 from thalweg.build import adapt, build
@@ -21,11 +20,10 @@ from thalweg.layers.standardize import moments, standardize
 from thalweg.models import builder
 from thalweg.tasks.classification import Classification
 from thalweg.training import Experiment
-from thalweg.training.optimisers import MakeOptimizer, decayed
+from thalweg.training.optimisers import discriminative_adamw
 from thalweg.training.schedules import cosine, warmup
 
 EXTENTS = (8, 16, 24, 28, 32, 48, 64, 96, 128)  # sides of training images: the largest that theirs allow
-IMAGENET: dict[str, list] = {"mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225], "size": [224, 224]}
 
 
 class Network(NamedTuple):
@@ -75,8 +73,9 @@ def image_classifier(
         "training": f"{epochs} epochs of {len(splits.train)} batches of {batch_size}, AdamW at {lr:g}; {changes}",
     }
     return Experiment(task=task, train=splits.train, valid=splits.valid, test=splits.test, epochs=epochs,
-                      optimizer=_adamw(lr, backbone=0.1 if pretrained else 1.0), schedule=warmup(0.1, cosine()), ema=0.99,
-                      monitor="accuracy", evaluate_every=max(30, len(splits.train)), notes=notes)  # fmt: skip
+                      optimizer=discriminative_adamw(lr, backbone=0.1 if pretrained else 1.0, weight_decay=0.05),
+                      schedule=warmup(0.1, cosine()), ema=0.99, monitor="accuracy",
+                      evaluate_every=max(30, len(splits.train)), notes=notes)  # fmt: skip
 
 
 def _fresh(folder: ImageFolder, model: str, image_size: int | None) -> Network:
@@ -109,10 +108,7 @@ def _pretrained(folder: ImageFolder, model: str, source: str, image_size: int | 
         model = stated
     make = builder(model)
     module = public.pretrained(make, source, num_classes=len(folder.classes))
-    try:
-        seen = public.preprocessing(source)
-    except ValueError:
-        seen = IMAGENET
+    seen = public.preprocessing(source, make)
     size, channels = image_size or int(seen["size"][0]), len(seen["mean"])
     if problem := _problem(lambda: module, (2, channels, size, size), len(folder.classes)):
         raise ValueError(f"model={model!r}, pretrained={source!r}: does not classify images of {size}x{size}: {problem}")
@@ -156,20 +152,6 @@ def _augmentation(channels: int, size: int) -> tuple[Sequence[Augment], str]:
     if size <= 40:
         return [flip(), shift(size // 8, "reflect")], "augmented by mirroring and shifts"
     return [flip(), resized_crop(0.5), colour()], "augmented by mirroring, crops and colour"
-
-
-def _adamw(lr: float, *, backbone: float) -> MakeOptimizer:
-    """AdamW whose learning rate is `backbone` times as large outside the head."""
-
-    def make(module: nn.Module) -> AdamW:
-        head = {id(p) for name, part in module.named_modules() if name.rpartition(".")[2] == "head" for p in part.parameters()}
-        inside = [p for p in module.parameters() if id(p) in head]
-        outside = [p for p in module.parameters() if id(p) not in head]
-        groups = [{**group, "lr": lr} for group in decayed(inside, 0.05)]
-        groups += [{**group, "lr": lr * backbone} for group in decayed(outside, 0.05)]
-        return AdamW(groups, lr=lr, fused=True)
-
-    return make
 
 
 def _notes(folder: ImageFolder, splits: Splits) -> dict[str, str]:

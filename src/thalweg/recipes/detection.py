@@ -1,15 +1,92 @@
 """Recipes that find what is where on images."""
 
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from thalweg import public
 from thalweg.build import adapt, build
-from thalweg.data.detection import bccd
-from thalweg.data.streams import TensorStream
+from thalweg.data.augmentation import colour, flip, shift
+from thalweg.data.detection import DetectionFolder, bccd
+from thalweg.data.streams import Splits, TensorStream
 from thalweg.layers.standardize import moments, standardize
+from thalweg.models import builder
+from thalweg.models.vision.fcos import FCOS, fcos
 from thalweg.models.vision.resnet import resnet9
 from thalweg.models.vision.ssd import SSD
-from thalweg.tasks.detection import MultiBox
-from thalweg.training import Experiment
+from thalweg.tasks.detection import MultiBox, TaskAligned
+from thalweg.training import Experiment, Task
 from thalweg.training.optimisers import adamw
 from thalweg.training.schedules import cosine, warmup
+
+
+def _experiment(
+    kind: Callable[..., Task], model: nn.Module, splits: Splits, size: list[int], epochs: float, batch_size: int, lr: float
+) -> Experiment:
+    """A detector learns boxes from photographs that are mirrored, moved and differently lit."""
+    seen = adapt(model, standardize, **moments(splits.train["image"]), size=size)
+    train = TensorStream(splits.train, batch_size, shuffle=True, augment=[flip(), shift(max(size) // 12), colour()])
+    valid, test = (TensorStream(part, 32) for part in (splits.valid, splits.test))
+    return Experiment(task=build(kind, model=seen, classes=splits.classes), train=train, valid=valid, test=test, epochs=epochs,
+                      optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, cosine()), clip=10.0, ema=0.99,
+                      monitor="mAP50")  # fmt: skip
+
+
+def detector(
+    *,
+    data: Path,
+    model: str = "resnet18",
+    pretrained: str | None = None,
+    epochs: int | None = None,
+    batch_size: int = 8,
+    lr: float = 1e-3,
+    image_size: int = 320,
+) -> Experiment:
+    """A detector learns your boxes: a folder of images in the form of COCO, Pascal VOC or YOLO.   D2L 13.3, 13.6
+
+    data: the folder; names of its folders such as train, val and test are taken at their word, else we split
+    model: the backbone: resnet18, or any other that gives a map a stage
+    pretrained: folder, file or Hugging Face id of weights for it to start from, as timm or transformers write them
+    epochs: passes over the training images; if not given, by their number
+    batch_size: images a step
+    lr: learning rate
+    image_size: of the longer side that the detector sees
+    """
+    folder = DetectionFolder(data)
+    size = [max(32, round(side * image_size / max(folder.extent))) for side in folder.extent]
+    splits = folder.streams(size, batch_size, augment=[flip(), shift(max(size) // 12), colour()])
+    make = builder(model)
+    backbone = public.pretrained(make, pretrained) if pretrained else build(make)
+    plain = build(FCOS, backbone=backbone, num_classes=len(folder.classes))
+    sample = splits.train.fetch(torch.arange(0, splits.train.size, -(-splits.train.size // 1000)))["image"]
+    seen = public.preprocessing(pretrained) if pretrained else moments(sample)
+    seeing = adapt(plain, standardize, mean=seen["mean"], deviation=seen["deviation"], size=size)
+    epochs = epochs or round(min(100, max(10, 20_000 / splits.train.size)))
+    weights = f" with the weights of {pretrained}" if pretrained else ""
+    notes = {
+        "images": f"{len(folder.scenes):,} in the form of {folder.form}, about {folder.extent[0]}x{folder.extent[1]}, with "
+                  f"{sum(len(scene.annotation.things) for scene in folder.scenes):,} things of {len(folder.classes):,} classes",
+        "model": f"FCOS on {make.__name__}{weights} sees {size[0]}x{size[1]}",
+    }  # fmt: skip
+    if report := folder.report():
+        notes["wrong"] = report
+    return Experiment(task=build(TaskAligned, model=seeing, classes=folder.classes), train=splits.train, valid=splits.valid,
+                      test=splits.test, epochs=epochs, optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, cosine()),
+                      clip=10.0, ema=0.99, monitor="mAP50", notes=notes)  # fmt: skip
+
+
+def fcos_bccd(*, epochs: int = 60, batch_size: int = 8, lr: float = 2e-3, width: int = 32, height: int = 240) -> Experiment:
+    """A detector without anchors counts the cells on photographs of blood: red and white ones, and platelets.
+
+    height: of the images, at an aspect of 3 to 4.   width: of the residual network that is its trunk.
+    """
+    size = [height, height * 4 // 3]
+    splits = bccd(size)
+    model = build(fcos, backbone="resnet9", num_classes=len(splits.classes), channels=96, depth=2, coarser=1, width=width,
+                  stem="medium")  # fmt: skip
+    return _experiment(TaskAligned, model, splits, size, epochs, batch_size, lr)
 
 
 def ssd_bccd(*, epochs: int = 80, batch_size: int = 8, lr: float = 2e-3, width: int = 32, height: int = 240) -> Experiment:
@@ -22,9 +99,4 @@ def ssd_bccd(*, epochs: int = 80, batch_size: int = 8, lr: float = 2e-3, width: 
     trunk = build(resnet9, width=width, stem="medium")
     sizes = [(0.085, 0.13), (0.21, 0.26), (0.35, 0.45), (0.6, 0.8)]
     plain = build(SSD, backbone=trunk, num_classes=len(splits.classes), sizes=sizes, channels=[128, 128], whole=False)
-    model = adapt(plain, standardize, **moments(splits.train["image"]), size=size)
-    task = build(MultiBox, model=model, classes=splits.classes)
-    train = TensorStream(splits.train, batch_size, shuffle=True)
-    valid, test = (TensorStream(part, 32) for part in (splits.valid, splits.test))
-    return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=adamw(lr, weight_decay=0.05),
-                      schedule=warmup(0.1, cosine()), clip=10.0, ema=0.99, monitor="mAP50")  # fmt: skip
+    return _experiment(MultiBox, plain, splits, size, epochs, batch_size, lr)

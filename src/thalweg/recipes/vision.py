@@ -127,10 +127,12 @@ def vit_fashion_mnist(*, epochs: int = 6, batch_size: int = 128, lr: float = 4e-
 
 
 def spatial_transformer_mnist(*, epochs: int = 8, batch_size: int = 256, lr: float = 2e-3, transformer: bool = True,
-                              degrees: float = 45, cluttered: bool = False) -> Experiment:  # fmt: skip
+                              degrees: float = 45, cluttered: bool = False,
+                              classifier: Literal["lenet", "mlp"] = "lenet") -> Experiment:  # fmt: skip
     """LeNet reads digits that lie turned, small or large, somewhere in the image, straightened.   LEE: Spatial Transformer
 
-    transformer: whether LeNet sees what a spatial transformer has cut out, or the image itself.
+    transformer: whether the classifier sees what a spatial transformer has cut out, or the image itself.
+    classifier: what reads them; a perceptron, which knows nothing of images, needs them upright more than LeNet does.
     degrees: how far digits are turned at most, either way.
     cluttered: pieces of other digits lie around, in images of 60 pixels and not 42.
     """
@@ -138,7 +140,9 @@ def spatial_transformer_mnist(*, epochs: int = 8, batch_size: int = 256, lr: flo
     size = 60 if cluttered else 42
     lie = scatter(size, degrees=degrees, smallest=0.7, largest=1.2, clutter=8 if cluttered else 0)
     image = lie({"image": splits.train["image"][:5000]}, generator(0))["image"]
-    plain = build(lenet, image_size=28 if transformer else size)
+    seen = 28 if transformer else size
+    plain = (build(lenet, image_size=seen) if classifier == "lenet" else
+             build(mlp, in_features=seen * seen, out_features=10, hidden_dims=[128]))  # fmt: skip
     looking = adapt(plain, look_first, in_channels=1, image_size=size, size=[28, 28]) if transformer else plain
     model = adapt(looking, standardize, **moments(image), size=[size, size])
     task = build(Straightening if transformer else Classification, model=model, classes=splits.classes)

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from thalweg.data.images import FORMATS, PIXELS, UnreadableImage, read_image
-from thalweg.serving.schema import Continuation, Prediction, Prompt, Seen
+from thalweg.serving.schema import Box, Continuation, Prediction, Prompt, Scene, Seen
 from thalweg.tasks.classification import Classification
+from thalweg.tasks.detection import Detection
 from thalweg.training import Task
 
 
@@ -26,10 +27,7 @@ def classify(
     HTTPException, before pixels are decoded, if they have too many (413); if one is no image (422).
     """
     start = time.perf_counter()
-    if (found := sum(_pixels(content) for _, content in files)) > max_pixels:
-        names = ", ".join(name for name, _ in files)
-        raise HTTPException(413, f"{names:.200}: {found:,} pixels, expected at most {max_pixels:,.0f}")
-    images = [_read(name, content) for name, content in files]
+    images = _images(files, max_pixels)
     alike: dict[torch.Size, list[int]] = {}
     for index, image in enumerate(images):
         alike.setdefault(image.shape, []).append(index)
@@ -40,6 +38,37 @@ def classify(
             ranked = [Prediction(label=name, probability=p) for name, p in zip(labels, probabilities, strict=True)]
             seen[index] = Seen(predictions=ranked, width=width, height=height)
     return [seen[index] for index in range(len(files))], (time.perf_counter() - start) * 1e3
+
+
+@torch.inference_mode()
+def detect(task: Detection, file: tuple[str, bytes], least: float, max_pixels: float) -> Scene:
+    """What is where in an image file (name, content).   HTTPException as in classify."""
+    start = time.perf_counter()
+    (image,) = _images([file], max_pixels)
+    predicted = task.predict({"image": image[None]}, least=least)
+    rows = zip(predicted["label"][0], predicted["probability"][0].tolist(), predicted["boxes"][0].tolist(), strict=True)
+    found = [Box(label=label, probability=probability, box=box) for label, probability, box in rows]
+    _, height, width = image.shape
+    return Scene(predictions=found, width=width, height=height, milliseconds=(time.perf_counter() - start) * 1e3)
+
+
+@torch.inference_mode()
+def draw(task: Task, file: tuple[str, bytes], max_pixels: float) -> bytes:
+    """A PNG file of what the task draws of its prediction for an image file.   HTTPException as in classify."""
+    (image,) = _images([file], max_pixels)
+    inputs = {"image": image[None]}
+    figure, written = task.draw(inputs, task.predict(inputs)), BytesIO()
+    assert figure is not None, "a task that overrides draw draws"
+    figure.savefig(written, format="png")
+    return written.getvalue()
+
+
+def _images(files: Sequence[tuple[str, bytes]], max_pixels: float) -> list[Tensor]:
+    """The images in files, which are counted before they are decoded."""
+    if (found := sum(_pixels(content) for _, content in files)) > max_pixels:
+        names = ", ".join(name for name, _ in files)
+        raise HTTPException(413, f"{names:.200}: {found:,} pixels, expected at most {max_pixels:,.0f}")
+    return [_read(name, content) for name, content in files]
 
 
 def _pixels(content: bytes) -> int:

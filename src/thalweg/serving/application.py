@@ -1,4 +1,4 @@
-"""The HTTP application of a task: images in, labels and probabilities out; or a text in, and how it goes on.
+"""The HTTP application of a task: images in, labels, boxes or pictures out; or a text in, and how it goes on.
 
 Every error is JSON, {"detail": "what was wrong and what is expected"}; none ends the server.
 """
@@ -12,19 +12,21 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, File, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from thalweg import __version__
 from thalweg.data.images import FORMATS, PIXELS
-from thalweg.serving.answers import classify, continue_text
+from thalweg.serving.answers import classify, continue_text, detect, draw
 from thalweg.serving.limits import Limits, Turns
-from thalweg.serving.schema import PROBLEMS, Answer, Answers, Bounds, Continuation, Health, Prompt
+from thalweg.serving.schema import PROBLEMS, Answer, Answers, Bounds, Continuation, Health, Prompt, Scene
 from thalweg.tasks.classification import Classification
+from thalweg.tasks.detection import Detection
 from thalweg.training import Task
 
 MOST_FILES = 64  # of a request
 TopK = Annotated[int, Query(ge=1, description="How many labels to give.")]
+Least = Annotated[float, Query(ge=0, le=1, description="The smallest probability of what is told.")]
 ImageFile = Annotated[UploadFile, File(description=f"An image file: {', '.join(FORMATS)}.")]
 ImageFiles = Annotated[list[UploadFile], File(description="Image files.", max_length=MOST_FILES)]
 
@@ -67,15 +69,19 @@ def application(
     task.eval().requires_grad_(False)
     if isinstance(task, Classification):
         _classify_images(app, task, turns, bounds.pixels)
-    else:
+    elif isinstance(task, Detection):
+        _find_things(app, task, turns, bounds.pixels)
+    elif reads == "text":
         _continue_texts(app, task, turns)
+    if draws := _draws(task):
+        _draw_images(app, task, turns, bounds.pixels)
 
     @app.get("/health", tags=["server"])
     async def health() -> Health:
         """Whether the server lives, what it serves, and how busy it is."""
         state = turns.limiter.statistics()
         return Health(model=model, recipe=recipe, task=type(task).__name__, reads=reads, version=__version__,
-                      classes=len(task.classes) if isinstance(task, Classification) else None,
+                      classes=len(task.classes) if isinstance(task, Classification | Detection) else None, draws=draws,
                       uptime_seconds=time.monotonic() - started, running=state.borrowed_tokens,
                       waiting=state.tasks_waiting, limits=bounds)  # fmt: skip
 
@@ -99,11 +105,18 @@ def _check(right: bool, given: str, expected: str) -> None:
 
 def _reads(task: Task) -> Literal["image", "text"]:
     """What is sent to the task. ValueError if there is no way to serve it."""
-    if isinstance(task, Classification):
+    if isinstance(task, Classification) or _draws(task):
         return "image"
     if task.reads == "text" and {"length", "temperature", "seed"} <= set(inspect.signature(task.predict).parameters):
         return "text"
-    raise ValueError(f"{type(task).__name__} cannot be served: expected image classification or text generation")
+    raise ValueError(
+        f"{type(task).__name__} cannot be served: expected image classification, a task that draws, or text generation"
+    )
+
+
+def _draws(task: Task) -> bool:
+    """Whether what the task predicts of an image is a picture too."""
+    return task.reads == "image" and type(task).draw is not Task.draw
 
 
 def _model_name(task: Task) -> str:
@@ -125,6 +138,21 @@ def _classify_images(app: FastAPI, task: Classification, turns: Turns, max_pixel
         contents = [await _content(file) for file in files]
         seen, milliseconds = await turns.take(classify, task, contents, top_k, max_pixels)
         return Answers(answers=seen, milliseconds=milliseconds)
+
+
+def _find_things(app: FastAPI, task: Detection, turns: Turns, max_pixels: int) -> None:
+    @app.post("/predict", responses=PROBLEMS, tags=["model"])
+    async def predict(file: ImageFile, least: Least = 0.5) -> Scene:
+        """What is where on an image."""
+        return await turns.take(detect, task, await _content(file), least, max_pixels)
+
+
+def _draw_images(app: FastAPI, task: Task, turns: Turns, max_pixels: int) -> None:
+    @app.post("/predict/picture", response_class=Response, tags=["model"],
+              responses={**PROBLEMS, 200: {"content": {"image/png": {}}}})  # fmt: skip
+    async def picture(file: ImageFile) -> Response:
+        """The image with what was predicted, as a PNG file."""
+        return Response(await turns.take(draw, task, await _content(file), max_pixels), media_type="image/png")
 
 
 async def _content(file: UploadFile) -> tuple[str, bytes]:

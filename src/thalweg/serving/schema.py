@@ -29,6 +29,17 @@ class Answers(BaseModel):
     milliseconds: float = Field(description="Time to decode and to predict them all.", examples=[9.1])
 
 
+class Box(Prediction):
+    box: list[float] = Field(description="Left, top, right, bottom in pixels.", examples=[[12.5, 40.0, 200.0, 310.5]])
+
+
+class Scene(BaseModel):
+    predictions: list[Box] = Field(description="What was found, the most probable first.")
+    width: int = Field(description="Of the image, in pixels, after it was turned as its EXIF data say.", examples=[640])
+    height: int = Field(examples=[480])
+    milliseconds: float = Field(description="Time to decode and to predict, without the time to wait.", examples=[40.2])
+
+
 class Prompt(BaseModel):
     text: str = Field(max_length=100_000, description="What is to be continued.", examples=["ROMEO:"])
     length: int = Field(200, ge=1, le=4096, description="Tokens to add.")
@@ -57,6 +68,7 @@ class Health(BaseModel):
     task: str = Field(examples=["Classification"])
     reads: Literal["image", "text"]
     classes: int | None = Field(description="How many labels there are.", examples=[10])
+    draws: bool = Field(description="Whether it draws what it predicts, at /predict/picture.")
     version: str = Field(description="Of Thalweg.", examples=["0.1.0"])
     uptime_seconds: float
     running: int = Field(description="Answers being computed.")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.regression import ExplainedVariance
 
 from thalweg import figures
 from thalweg.metrics import MeanLoss, MostWrong
@@ -39,14 +40,17 @@ class Classification(Task):
             compute_groups=False,
         )
 
+    def logits(self, batch: Batch) -> Tensor:
+        return self.model(batch["image"])
+
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        logits = self.model(batch["image"])
+        logits = self.logits(batch)
         total = cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing, reduction="sum")
         return total, len(logits)
 
     def evaluate(self, batch: Batch) -> None:
         image, label = batch["image"], batch["label"]
-        logits = self.model(image).float()
+        logits = self.logits(batch).float()
         self.metrics["accuracy"].update(logits, label)
         self.metrics["loss"].update(cross_entropy(logits, label, reduction="none"))
         self.metrics["confusion"].update(logits, label)
@@ -79,7 +83,20 @@ class Straightening(Classification):
     """Classification by a model that looks first through a spatial transformer; draws what that made of the images.
 
     model: Standardized around a Sequential with a part named `transformer`.
+    batch: where it holds the angle by which each image was turned, turned_back is 1 - Var(what is left of it) / Var(angle).
     """
+
+    def __init__(self, model: nn.Module, classes: Sequence[str], label_smoothing: float = 0.0):
+        super().__init__(model, classes, label_smoothing)
+        self.metrics.add_metrics({"turned_back": ExplainedVariance()})
+
+    def evaluate(self, batch: Batch) -> None:
+        super().evaluate(batch)
+        if "angle" in batch:
+            outer: Any = self.model
+            affine = outer.model.transformer.affine(outer.standardize(batch["image"])).float()
+            turn = torch.atan2(affine[:, 1, 0] - affine[:, 0, 1], affine[:, 0, 0] + affine[:, 1, 1])
+            self.metrics["turned_back"].update(-turn, batch["angle"])
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         outer: Any = self.model

@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 from torchmetrics import MetricCollection
 
 from thalweg import figures
-from thalweg.layers.boxes import class_nms, clip, decode, encode, iou, match, to_centres
+from thalweg.layers.boxes import class_nms, clip, decode, encode, generalised_iou, iou, match, to_centres
+from thalweg.losses import quality_focal
 from thalweg.metrics import AveragePrecision, MeanLoss
 from thalweg.training import Task
 from thalweg.vocabulary import Batch
@@ -205,3 +206,65 @@ def places(anchors: Tensor, boxes: Tensor, box_label: Tensor) -> tuple[Tensor, T
     place, real = apart.argmin(-1), box_label >= 0
     same = (place[:, :, None] == place[:, None, :]) & real[:, None, :]  # [batch box other]
     return place, real & ~same.tril(-1).any(-1)
+
+
+class TaskAligned(Detection):
+    """Detection without anchors: of the places in a thing those are taught it whose class and box are already best.
+
+    Quality focal loss of the logits, whose target is how good a place's box is, plus twice 1 - GIoU of the boxes, weighted by
+    that target; divided by the sum of the targets.   taught: places a thing, see `aligned`.
+    Feng et al. 2021, arXiv:2108.07755; GIoU: Rezatofighi et al. 2019, arXiv:1902.09630.
+    """
+
+    def __init__(self, model: nn.Module, classes: Sequence[str], overlap: float = 0.6, taught: int = 10):
+        super().__init__(model, classes, overlap)
+        self.taught = taught
+
+    def cost(self, raw: tuple[Tensor, Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        logits, _, cells = raw
+        probability, boxes = self.read(raw)
+        truth = _shares(batch)
+        with torch.no_grad():
+            index, quality = aligned(probability, boxes, cells, truth, batch["box_label"], self.taught)
+            label = batch["box_label"].gather(1, index).clamp(min=0)
+            target = torch.zeros_like(probability).scatter_(2, label[..., None], quality[..., None])
+        total, count = quality_focal(logits, target)
+        taught = quality > 0
+        there = truth.gather(1, index[..., None].expand(-1, -1, 4))[taught]
+        apart = (quality[taught] * (1 - generalised_iou(boxes[taught], there))).sum()
+        return total + 2 * apart, count.clamp(min=1)
+
+    def read(self, raw: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        logits, distances, cells = raw
+        around, far = to_centres(cells), distances.float().clamp(max=6.9).exp()
+        centre, side = around[:, :2], around[:, 2:]
+        boxes = torch.cat([centre - side * far[..., :2], centre + side * far[..., 2:]], -1)
+        return logits.float().sigmoid(), boxes
+
+
+def aligned(
+    probability: Tensor, boxes: Tensor, cells: Tensor, truth: Tensor, box_label: Tensor, taught: int = 10
+) -> tuple[Tensor, Tensor]:
+    """The thing that each place is taught, and how good its box is: index and quality [batch place], 0 for nothing.
+
+    Of the places whose centre is in a thing, and the nearest one, those `taught` of the largest p^(1/2) IoU^6, p the
+    probability of the right class; of several things of a place the one its box is most like. The quality is that
+    product, scaled so that the best place of a thing has the best IoU of its places.
+    probability [batch place class], boxes [batch place 4], cells [place 4], truth [batch box 4], box_label [batch box].
+    """
+    if not truth.shape[1]:
+        return torch.zeros_like(boxes[..., 0], dtype=torch.long), torch.zeros_like(boxes[..., 0])
+    centre = to_centres(cells)[:, :2]
+    inside = ((centre > truth[..., None, :2]) & (centre < truth[..., None, 2:])).all(-1)  # [batch box place]
+    nearest = (centre - to_centres(truth)[..., None, :2]).square().sum(-1).argmin(-1, keepdim=True)
+    able = inside.scatter(2, nearest, True) & (box_label >= 0)[..., None]
+    overlap = iou(truth, boxes)
+    right = probability.mT.gather(1, box_label.clamp(min=0)[..., None].expand(-1, -1, len(cells)))
+    fit = (right.sqrt() * overlap**6).masked_fill(~able, -1)
+    best = fit.topk(min(taught, len(cells))).indices
+    chosen = torch.zeros_like(able).scatter_(2, best, True) & able
+    index = overlap.masked_fill(~chosen, -1).argmax(1)
+    chosen &= torch.zeros_like(chosen).scatter_(1, index[:, None], True)  # a place is taught one thing
+    fit = fit * chosen
+    quality = fit / fit.amax(2, keepdim=True).clamp(min=1e-12) * (overlap * chosen).amax(2, keepdim=True)
+    return index, quality.amax(1)

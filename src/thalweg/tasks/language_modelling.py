@@ -10,6 +10,7 @@ from thalweg import figures
 from thalweg.data.text import Characters
 from thalweg.decoding.sampling import complete, sampling
 from thalweg.metrics import MeanLoss, Perplexity
+from thalweg.tasks.scheduled_sampling import ScheduledSampling
 from thalweg.training import Task
 from thalweg.vocabulary import Batch
 
@@ -19,24 +20,15 @@ class LanguageModelling(Task):
 
     batch: tokens [batch time]; mask [batch time], True where a token is to be predicted, everywhere if absent.
     alphabet: the characters, in the order of their tokens.   context: tokens that the model reads at most.
-    own: share of the tokens that it reads in training which are its own guesses, drawn from what it says where it has read
-    the true ones, so that it learns to go on after its own mistakes; the share rises linearly over own_steps batches.
-    0 <= own <= 1, own_steps >= 1.   Bengio et al. 2015, arXiv:1506.03099; in two passes, as here: Mihaylova, Martins 2019.
+    own: share of the tokens that it reads in training which are its own guesses, so that it learns to go on after its own
+    mistakes; own_steps: batches over which the share rises, see `ScheduledSampling`.
     """
 
     reads = "text"
 
-    seen: Tensor
-
     def __init__(self, model: nn.Module, alphabet: str, context: int, own: float = 0.0, own_steps: int = 1):
         super().__init__()
-        if not 0 <= own <= 1:
-            raise ValueError(f"own={own}: expected a share from 0 to 1")
-        if own_steps < 1:
-            raise ValueError(f"own_steps={own_steps}: expected at least 1")
-        self.own, self.own_steps = own, own_steps
-        if own:
-            self.register_buffer("seen", torch.zeros((), dtype=torch.long))  # batches, by which the share rises
+        self.scheduled = ScheduledSampling(own, own_steps) if own else None
         self.model, self.characters, self.context = model, Characters(alphabet), context
         self.metrics = MetricCollection({"loss": MeanLoss(), "perplexity": Perplexity()}, compute_groups=False)
 
@@ -50,16 +42,12 @@ class LanguageModelling(Task):
 
     @torch.no_grad()
     def mixed(self, tokens: Tensor) -> Tensor:
-        """The tokens, a share of them replaced by the model's guesses; never the first.   [batch time]"""
-        guess = self.model(tokens).float().softmax(-1).flatten(0, 1).multinomial(1).view_as(tokens)
-        self.seen += 1
-        share = self.own * (self.seen / self.own_steps).clamp(max=1)
-        chosen = torch.rand(tokens[:, 1:].shape, device=tokens.device) < share
-        return torch.cat([tokens[:, :1], torch.where(chosen, guess[:, :-1], tokens[:, 1:])], 1)
+        """The tokens as they are read in training: a share of them the model's own guesses, if that is asked.   [batch time]"""
+        return tokens if self.scheduled is None else self.scheduled(tokens, self.model(tokens))
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor | int]:
         tokens = batch["tokens"]
-        surprise = self.surprise(tokens, self.mixed(tokens[:, :-1]) if self.own and self.training else None)
+        surprise = self.surprise(tokens, self.mixed(tokens[:, :-1]) if self.training else None)
         if "mask" not in batch:
             return surprise.sum(), surprise.numel()
         predicted = batch["mask"][:, 1:]

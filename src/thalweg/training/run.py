@@ -54,7 +54,7 @@ def writing(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise Stopped(f"the disk is full while writing to {folder} ({error.strerror}); files written before are whole. "
                           f"Free some space, then: thalweg run --resume {folder}") from error  # fmt: skip
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
             raise Stopped(f"{folder} cannot be written to: {error}") from error
         raise
 
@@ -217,7 +217,8 @@ def _finish(training, folder, facts, best, recorder) -> dict[str, Any]:
         if recorder:
             scalars = recorder.write_metrics(training.number, part, measured.items())
             metrics = {f"{part}/{name}": {"value": scalars[name], "higher_is_better": tested[name][1]} for name in scalars}
-            facts = {**facts, "seconds": round(recorder.seconds, 2), "best_step": best["step"], "metrics": metrics}
+            facts = {**facts, "seconds": round(recorder.seconds, 2), "best_step": best["step"], "best_value": best["value"],
+                     "metrics": metrics}  # fmt: skip
             with torch.inference_mode():
                 drawn = kept.figures(training.place(next(iter(stream))))
             (folder / "figures").mkdir(exist_ok=True)
@@ -230,6 +231,7 @@ def _finish(training, folder, facts, best, recorder) -> dict[str, Any]:
         facts = {
             "seconds": round(recorder.seconds, 2),
             **facts,
+            "parameters": sum(parameter.numel() for parameter in training.task.parameters()),
             "optimizer": ", ".join(sorted(names)),
             "copies": training.copies,
         }

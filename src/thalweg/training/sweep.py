@@ -1,6 +1,7 @@
 """Choosing hyper-parameters: every combination is trained, on folds if wanted, and ranked by validation.   LEE "General Guide"
 
-The test data are not looked at. What is known lies in the folders of the runs, so a sweep that was killed goes on.
+The test data are not looked at, unless what was chosen before is to be compared. What is known lies in the folders of
+the runs, so a sweep that was killed goes on.
 """
 
 import json
@@ -43,13 +44,22 @@ def held_out(experiment: Experiment, number: int, count: int) -> Experiment:
 
 
 def candidate(
-    experiment: Experiment, *, metric: str | None = None, steps: int | None = None, fold: int = 0, folds: int | None = None
+    experiment: Experiment,
+    *,
+    metric: str | None = None,
+    steps: int | None = None,
+    fold: int = 0,
+    folds: int | None = None,
+    test: bool = False,
 ) -> Experiment:
     """The experiment as a sweep runs it: without test data, its weights chosen by the metric, or by its own monitor.
 
-    steps: in place of its length.   fold, folds: see `held_out`; the experiment's own validation data if None.
+    test: keep the test data, to compare and not to choose.   steps: in place of its length.
+    fold, folds: see `held_out`; the experiment's own validation data if None.
     ValueError where there is nothing to choose by.
     """
+    if test and folds is not None:
+        raise ValueError(f"test=True, folds={folds}: expected one of them; folds are to choose, test data to compare")
     if folds is not None:
         experiment = held_out(experiment, fold, folds)
     metric = metric or experiment.monitor
@@ -60,13 +70,14 @@ def candidate(
     if metric not in experiment.task.metrics:
         raise ValueError(f"metric={metric!r}: the task measures {sorted(map(str, experiment.task.metrics))}")
     length = {"epochs": None, "steps": steps} if steps is not None else {}
-    return replace(experiment, test=None, monitor=metric, **length)  # type: ignore[arg-type]
+    return replace(experiment, test=experiment.test if test else None, monitor=metric, **length)  # type: ignore[arg-type]
 
 
 def table(folder: Path, metric: str) -> list[dict[str, Any]]:
     """The finished combinations of a sweep, best first: arguments, the validation metric, its deviation over folds.
 
-    The value of a combination is the mean over its folds. Those that diverged come last, with no value.
+    The value of a combination is the mean over its folds; also parameters, seconds of all folds and what was measured on
+    test data, where the runs have them. Those that diverged come last, with no value.
     """
     combinations: dict[str, dict[str, Any]] = {}
     higher = True
@@ -76,13 +87,20 @@ def table(folder: Path, metric: str) -> list[dict[str, Any]]:
             continue
         arguments, folds = facts["arguments"], facts["circumstances"]["folds"]
         row = combinations.setdefault(
-            json.dumps([arguments, folds]), {"arguments": arguments, "folds": folds, "scores": [], "runs": []}
+            json.dumps([arguments, folds]),
+            {"arguments": arguments, "folds": folds, "scores": [], "runs": [], "parameters": None, "seconds": 0.0, "test": {}},
         )
-        measured = facts.get("metrics", {}).get(f"valid/{metric}")
+        metrics = facts.get("metrics", {})
+        measured = metrics.get(f"valid/{metric}")
+        if tested := metrics.get(f"test/{metric}"):  # then the kept weights were measured on those alone at the end
+            measured = {**tested, "value": facts["best_value"]}
         if measured:
             higher = measured["higher_is_better"]
         row["scores"].append(measured["value"] if measured else None)
         row["runs"].append(path.parent.name)
+        row["parameters"] = facts.get("parameters")
+        row["seconds"] = round(row["seconds"] + facts.get("seconds", 0.0), 2)
+        row["test"] = {name: found["value"] for name, found in metrics.items() if name.startswith("test/")}
     rows = []
     for row in combinations.values():
         if len(scores := row["scores"]) == (row["folds"] or 1):

@@ -1,4 +1,4 @@
-"""ResNet and ViT answer what timm and transformers answer: public folder in, output of the golden file out, and back."""
+"""Image models answer what timm, torchvision and transformers answer: public folder in, golden output out, and back."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,16 @@ from parity import filled, images
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from thalweg.models.vision.alexnet import AlexNet
+from thalweg.models.vision.convnext import ConvNeXt
+from thalweg.models.vision.densenet import DenseNet
+from thalweg.models.vision.efficientnet import efficientnet_b0, efficientnet_lite1, efficientnet_lite2
+from thalweg.models.vision.googlenet import googlenet_bn
+from thalweg.models.vision.mobilenet import MobileNetV2, mobilenetv2
+from thalweg.models.vision.preresnet import PreResNet
 from thalweg.models.vision.resnet import ResNet, resnet18, resnet34, resnet50
+from thalweg.models.vision.swin import Swin
+from thalweg.models.vision.vgg import VGG, vgg11
 from thalweg.models.vision.vit import ViT, vit_tiny_16
 from thalweg.public import export, layouts, pretrained
 from thalweg.weights import to_public
@@ -19,8 +28,25 @@ CASES = [
     ("resnet18-timm", resnet18),
     ("resnet34-timm", resnet34),
     ("resnet50-timm", resnet50),
+    ("resnext50-timm", ResNet),
+    ("preresnet18-timm", PreResNet),
+    ("preresnet50-timm", PreResNet),
+    ("densenet121-timm", DenseNet),
+    ("vgg11-timm", vgg11),
+    ("vgg-torchvision", VGG),
+    ("alexnet-torchvision", AlexNet),
+    ("googlenet-torchvision", googlenet_bn),
     ("resnet-basic-transformers", ResNet),
     ("resnet-bottleneck-transformers", ResNet),
+    ("mobilenetv2-timm", mobilenetv2),
+    ("mobilenetv2-narrow-timm", MobileNetV2),
+    ("mobilenetv2-torchvision", mobilenetv2),
+    ("efficientnet-b0-timm", efficientnet_b0),
+    ("efficientnet-lite1-timm", efficientnet_lite1),
+    ("efficientnet-lite2-timm", efficientnet_lite2),
+    ("convnext-tiny-timm", ConvNeXt),
+    ("swin-tiny-timm", Swin),
+    ("deit-tiny-timm", vit_tiny_16),
     ("vit-tiny-timm", vit_tiny_16),
     ("vit-mean-timm", ViT),
     ("vit-transformers", ViT),
@@ -34,7 +60,7 @@ def write_folder(folder, case, builder):
     layout = layouts(builder)[case.rpartition("-")[2]]
     (folder / "config.json").write_text(header["config"])
     stated = layout.arguments(json.loads(header["config"]))
-    own = ResNet if builder in (resnet18, resnet34, resnet50) else ViT if builder is vit_tiny_16 else builder
+    own = builder if isinstance(builder, type) else builder.__annotations__["return"]
     public = to_public(own(**stated).state_dict(), layout.table)
     save_file(filled(public), folder / "model.safetensors")
     return images(*json.loads(header["image"])), output
@@ -85,6 +111,23 @@ def stride_on_the_first_convolution(model, monkeypatch):
         stage[0].layers[0][0].stride, stage[0].layers[1][0].stride = (2, 2), (1, 1)
 
 
+def layers_joined_the_other_way(model, monkeypatch):
+    def other(maps, dim):
+        return torch.concat(maps[::-1], dim)
+
+    monkeypatch.setattr("thalweg.models.vision.densenet.torch.cat", other)
+
+
+def rows_and_columns_exchanged(model, monkeypatch):
+    weight = model.dense[0].weight
+    weight.data = weight.data.unflatten(1, (-1, 7, 7)).mT.flatten(1)
+
+
+def another_window(model, monkeypatch):
+    pool = next(module for module in model.modules() if isinstance(module, torch.nn.MaxPool2d))
+    pool.kernel_size = 2
+
+
 def query_and_key_exchanged(model, monkeypatch):
     for block in model.blocks:
         query, key, value = block.attention.qkv.weight.data.chunk(3)
@@ -96,6 +139,11 @@ def query_and_key_exchanged(model, monkeypatch):
     [
         ("resnet-basic-transformers", ResNet, wrong_epsilon),
         ("resnet-bottleneck-transformers", ResNet, stride_on_the_first_convolution),
+        ("preresnet18-timm", PreResNet, wrong_epsilon),
+        ("densenet121-timm", DenseNet, layers_joined_the_other_way),
+        ("vgg11-timm", vgg11, rows_and_columns_exchanged),
+        ("alexnet-torchvision", AlexNet, another_window),
+        ("googlenet-torchvision", googlenet_bn, another_window),
         ("vit-transformers", ViT, wrong_gelu),
         ("vit-transformers", ViT, query_and_key_exchanged),
         ("vit-mean-timm", ViT, wrong_epsilon),

@@ -7,6 +7,7 @@ Liu et al. 2015, arXiv:1512.02325.   LBDL 6.3, D2L 13.7
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class Plain(nn.Module):
     def __init__(self, channels: Sequence[int], in_channels: int = 3):
         super().__init__()
         widths = [in_channels, *channels]
-        self.stages = nn.ModuleList(halve(i, o) for i, o in zip(widths, widths[1:], strict=False))
+        self.stages = nn.ModuleList(halve(i, o) for i, o in pairwise(widths))
 
     def features(self, image: Tensor) -> list[Tensor]:
         maps = [image]

@@ -161,7 +161,7 @@ TRANSFORMERS = {"hidden_size": "embed_dim", "num_hidden_layers": "num_layers", "
 
 def timm_arguments(config: Config) -> dict[str, Any]:
     """What ViT takes, from timm's config.json."""
-    name = re.fullmatch(r"vit_(tiny|small|base)_patch(\d+)_(\d+)", str(config.get("architecture")))
+    name = re.fullmatch(r"(?:vit|deit)_(tiny|small|base)_patch(\d+)_(\d+)", str(config.get("architecture")))
     if not name:
         raise ValueError(f"config.json says architecture={config.get('architecture')!r}: expected vit_SIZE_patchP_PIXELS, "
                          "SIZE tiny, small or base")  # fmt: skip

@@ -20,8 +20,8 @@ from thalweg.training.optimisers.layerwise import lamb, lars
 
 __all__ = [
     "OPTIMISERS", "MakeOptimizer", "Together", "adabound", "adadelta", "adagrad", "adam", "adamax", "adamw", "centralised",
-    "decayed", "gradient_noise", "lamb", "lars", "lookahead", "muon", "nadam", "parts", "radam", "rmsprop", "sgd", "sgdw",
-    "swats", "yogi",
+    "decayed", "discriminative_adamw", "gradient_noise", "lamb", "lars", "lookahead", "muon", "nadam", "parts", "radam",
+    "rmsprop", "sgd", "sgdw", "swats", "yogi",
 ]  # fmt: skip
 
 
@@ -99,6 +99,25 @@ def adamw(
     check(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
     return lambda module: torch.optim.AdamW(decayed(trainable(module), weight_decay), lr=lr, betas=betas, eps=eps,
                                             amsgrad=amsgrad, fused=True)  # fmt: skip
+
+
+def discriminative_adamw(lr: float, *, backbone: float = 0.1, weight_decay: float = 0.0) -> MakeOptimizer:
+    """AdamW for fine-tuning: what is outside of submodules named `head` learns at `backbone` times the rate.
+
+    What was learned elsewhere is nearly right, the head is not yet: at one rate for both, what is right would be lost while
+    the head still guesses.   Howard, Ruder 2018, arXiv:1801.06146; D2L 13.2
+    """
+    check(lr=lr, backbone=backbone, weight_decay=weight_decay)
+
+    def make(module: nn.Module) -> Optimizer:
+        head = {id(p) for name, part in module.named_modules() if name.rpartition(".")[2] == "head" for p in part.parameters()}
+        groups = []
+        for inside, rate in ((True, lr), (False, lr * backbone)):
+            mine = [p for p in trainable(module) if (id(p) in head) is inside]
+            groups += [{**group, "lr": rate} for group in decayed(mine, weight_decay) if group["params"]]
+        return torch.optim.AdamW(groups, lr=lr, fused=True)
+
+    return make
 
 
 def adamax(

@@ -1,0 +1,45 @@
+"""Recipes that translate: a name in, an experiment out."""
+
+from thalweg.build import build
+from thalweg.data.pairs import Corpus, Pair, Pairs, Words, frequent, tatoeba_fra_eng
+from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
+from thalweg.tasks.transduction import Transduction
+from thalweg.training import Experiment
+from thalweg.training.optimisers import adamw
+from thalweg.training.schedules import linear, warmup
+
+
+def _translation(corpus: Corpus, *, attention: bool, embed_dim: int, hidden_dim: int, dropout: float, least: int,
+                 epochs: float, batch_size: int, lr: float, own: float) -> Experiment:  # fmt: skip
+    """A recurrent encoder-decoder learns the pairs; words that occur less than `least` times are unknown."""
+    known = [frequent((pair[side] for pair in corpus.train), least) for side in (0, 1)]
+    words = [Words(text) for text in known]
+
+    def stream(part: list[Pair], batch_size: int, shuffle: bool = False) -> Pairs:
+        source, target = ([tokens.encode(pair[side]) for pair in part] for side, tokens in enumerate(words))
+        return Pairs(source, target, batch_size, shuffle=shuffle)
+
+    train = stream(corpus.train, batch_size, shuffle=True)
+    model = build(AttentionSeq2Seq if attention else Seq2Seq, source_vocab_size=len(words[0]),
+                  target_vocab_size=len(words[1]), embed_dim=embed_dim, hidden_dim=hidden_dim, dropout=dropout)  # fmt: skip
+    longest = 10 + max(map(len, train.target))
+    task = build(Transduction, model=model, source_words=known[0], target_words=known[1], longest=longest, own=own,
+                 own_steps=max(1, round(epochs * len(train) / 2)))  # fmt: skip
+    notes = {
+        "pairs": ", ".join(f"{name} {len(getattr(corpus, name)):,}" for name in ("train", "valid", "test")),
+        "words": f"{len(words[0]):,} of the source, {len(words[1]):,} of the target, that occur at least {least} times",
+        "left out": ", ".join(f"{count:,} {reason}" for reason, count in corpus.left_out.items()) or "nothing",
+    }
+    return Experiment(task=task, train=train, valid=stream(corpus.valid, 250), test=stream(corpus.test, 250),
+                      epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2), schedule=warmup(0.05, linear()), clip=1.0,
+                      monitor="loss", notes=notes)  # fmt: skip
+
+
+def seq2seq_tatoeba(*, attention: bool = True, epochs: float = 3, batch_size: int = 128, embed_dim: int = 192,
+                    hidden_dim: int = 256, dropout: float = 0.2, lr: float = 2e-3, own: float = 0.0) -> Experiment:  # fmt: skip
+    """A GRU reads English and another writes French, with or without an eye on the words.   D2L 9.7, 10.4
+
+    Pairs of up to eight words a side; no source sentence is in two parts.   own: share of scheduled sampling at the end.
+    """
+    return _translation(tatoeba_fra_eng(longest=8), attention=attention, embed_dim=embed_dim, hidden_dim=hidden_dim,
+                        dropout=dropout, least=4, epochs=epochs, batch_size=batch_size, lr=lr, own=own)  # fmt: skip

@@ -1,0 +1,136 @@
+"""Sequence transduction: a sentence in, another out, such as its translation.   D2L 9.7, 10.4, LEE Transformer"""
+
+from typing import Any, cast
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+from torch.nn.utils.rnn import pad_sequence
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.text import BLEUScore
+
+from thalweg import figures
+from thalweg.data.pairs import BOS, EOS, PAD, Words, separate
+from thalweg.decoding.search import beam_search
+from thalweg.metrics import ErrorByPlace, MeanLoss, PhraseBLEU
+from thalweg.tasks.scheduled_sampling import ScheduledSampling
+from thalweg.training import Task
+from thalweg.vocabulary import Batch, EncoderDecoder
+
+
+class Transduction(Task):
+    """Predicts every token of a target from its source and the true tokens before it (teacher forcing).
+
+    loss = - sum_t log softmax(model(x, y_1 ... y_{t-1}))[y_t]; all t at once, since the truth does not wait for a guess.
+    What it writes itself it reads itself: exposure_bias is by how much more often a token is wrong then, at the same place,
+    forced_error and free_error are both shares by place.
+    batch: source_tokens, source_mask [batch read], target_tokens, target_mask [batch time], a target from <bos> to <eos>.
+    model: an encoder-decoder.   source_words, target_words: see `Words`.   longest: tokens that it writes at most.
+    own: share of the tokens that it reads in training which are its own guesses, so that it learns to go on after its own
+    mistakes; own_steps: batches over which the share rises, see `ScheduledSampling`.
+    metrics: bleu is of words in lower case and against one reference (sacreBLEU's tokenisation `none`), greedily written.
+    """
+
+    reads = "text"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        source_words: str,
+        target_words: str,
+        longest: int = 50,
+        own: float = 0.0,
+        own_steps: int = 1,
+    ):
+        super().__init__()
+        self.scheduled = ScheduledSampling(own, own_steps) if own else None
+        self.model, self.longest = model, longest
+        self.source_words, self.target_words = Words(source_words), Words(target_words)
+        self.metrics = MetricCollection(
+            {
+                "loss": MeanLoss(),
+                "accuracy": MulticlassAccuracy(len(self.target_words), average="micro"),
+                "bleu": BLEUScore(),
+                "phrase_bleu": PhraseBLEU(),
+                "exposure_bias": MeanLoss(),
+                "forced_error": ErrorByPlace(longest),
+                "free_error": ErrorByPlace(longest),
+            },
+            compute_groups=False,
+        )
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        source, target = (batch["source_tokens"], batch["source_mask"]), batch["target_tokens"]
+        read = target[:, :-1]
+        if self.scheduled is not None and self.training:
+            with torch.no_grad():
+                read = self.scheduled(read, self.model(*source, read))
+        logits = self.model(*source, read)
+        total = cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].flatten(), ignore_index=PAD, reduction="sum")
+        return total, batch["target_mask"][:, 1:].sum()
+
+    def evaluate(self, batch: Batch) -> None:
+        target, real = batch["target_tokens"][:, 1:], batch["target_mask"][:, 1:]
+        logits = self.model(batch["source_tokens"], batch["source_mask"], batch["target_tokens"][:, :-1]).float()
+        written = self.write(batch["source_tokens"], batch["source_mask"])
+        forced = logits.argmax(-1) != target
+        free = pad(written, (0, target.shape[1] - written.shape[1]), value=PAD) != target
+        self.metrics["loss"].update(cross_entropy(logits[real], target[real], reduction="none"))
+        self.metrics["accuracy"].update(logits[real], target[real])
+        self.metrics["exposure_bias"].update(free[real].float() - forced[real].float())
+        self.metrics["forced_error"].update(forced, real)
+        self.metrics["free_error"].update(free, real)
+        translations, references = ([self.target_words.decode(row) for row in side.tolist()] for side in (written, target))
+        self.metrics["bleu"].update(translations, [[reference] for reference in references])
+        self.metrics["phrase_bleu"].update(translations, references)
+
+    def write(self, source_tokens: Tensor, source_mask: Tensor, *, beam: int = 1, length_penalty: float = 0.75) -> Tensor:
+        """The best targets that a beam search finds.   [batch read] -> [batch time], padding after <eos>"""
+        model = cast(EncoderDecoder, self.model)
+        found, _ = beam_search(model, source_tokens, source_mask, bos=BOS, eos=EOS, pad=PAD, beam=beam, length=self.longest,
+                               length_penalty=length_penalty)  # fmt: skip
+        return found[:, 0]
+
+    @torch.inference_mode()
+    def predict(
+        self, inputs: dict[str, list[str]], *, beam: int = 4, length_penalty: float = 0.75, show_alignment: bool = False
+    ) -> dict[str, Any]:
+        """text: what each text becomes.   inputs: text
+
+        beam, length_penalty: see `beam_search`.   show_alignment: alignment too, [time read] a text: where in the source the
+        model looked for each word.   ValueError if it is asked of a model without attention.
+        """
+        if show_alignment and not hasattr(self.model, "alignment"):
+            raise ValueError(f"show_alignment: {type(self.model).__name__} does not look back at the words of the source")
+        device = next(self.model.parameters()).device
+        sources = [self.source_words.encode(text) for text in inputs["text"]]
+        tokens = pad_sequence(sources, batch_first=True, padding_value=PAD).to(device)
+        written = self.write(tokens, tokens != PAD, beam=beam, length_penalty=length_penalty)
+        predicted: dict[str, Any] = {"text": [self.target_words.decode(row) for row in written.tolist()]}
+        if show_alignment:
+            read = torch.cat([torch.full_like(written[:, :1], BOS), written[:, :-1]], 1)
+            looked = self.model.alignment(tokens, tokens != PAD, read)  # type: ignore[operator]
+            sizes = zip((written != PAD).sum(1).tolist(), map(len, sources), strict=True)
+            predicted["alignment"] = [one[:time, :read] for one, (time, read) in zip(looked, sizes, strict=True)]
+        return predicted
+
+    def draw(self, inputs: dict[str, list[str]], predicted: dict[str, Any]) -> Figure | None:
+        if "alignment" not in predicted:
+            return None
+        source, target = separate(inputs["text"][0]), predicted["text"][0].split()
+        return figures.alignment(predicted["alignment"][0], [*source, "<eos>"], [*target, "<eos>"])
+
+    def figures(self, batch: Batch) -> dict[str, Figure]:
+        """How errors grow from place to place, forced and free; where the model looks, if it does."""
+        errors = {
+            "after the truth": self.metrics["forced_error"].compute(),
+            "after its own words": self.metrics["free_error"].compute(),
+        }
+        lines = {name: list(enumerate(error.tolist(), 1)) for name, error in errors.items()}
+        drawn = {"error by place": figures.curves(lines, xlabel="place in the target", ylabel="share of wrong words")}
+        if hasattr(self.model, "alignment"):
+            asked = {"text": [self.source_words.decode(batch["source_tokens"][0].tolist())]}
+            drawn["alignment"] = self.draw(asked, self.predict(asked, show_alignment=True))  # type: ignore[assignment]
+        return drawn

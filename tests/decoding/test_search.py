@@ -1,0 +1,118 @@
+"""Beam search: a beam of one is a chain of the most probable tokens, one wide enough is exhaustive."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from thalweg.decoding.search import beam_search
+from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
+
+MARKS = {"bos": 1, "eos": 2, "pad": 0}
+MODELS = {"plain": Seq2Seq, "attention": AttentionSeq2Seq}
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    model = MODELS[request.param](9, 5, 8, 8).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.8)
+    return model
+
+
+@pytest.fixture
+def sources():
+    tokens, mask = torch.randint(9, (6, 4)), torch.ones(6, 4, dtype=torch.bool)
+    mask[::2, 2:] = False
+    return tokens, mask
+
+
+@torch.no_grad()
+def naive_scores(model, source, mask, targets, length_penalty):
+    """sum log p / T^penalty of each target, read whole."""
+    longest, scores = max(map(len, targets)), {}
+    whole = torch.tensor([[1, *target, *[0] * (longest - len(target))] for target in targets])
+    sides = (side[None].expand(len(targets), -1) for side in (source, mask))
+    said = model(*sides, whole[:, :-1]).double().log_softmax(-1).gather(2, whole[:, 1:, None]).squeeze(2)
+    for target, row in zip(targets, said, strict=True):
+        scores[target] = sum(row[t].item() for t in range(len(target))) / len(target) ** length_penalty
+    return scores
+
+
+def targets(length):
+    """All that end within the length, and all of the length that do not."""
+    words = (0, 1, 3, 4)
+    for size in range(length):
+        yield from ((*begun, 2) for begun in itertools.product(words, repeat=size))
+    yield from itertools.product(words, repeat=length)
+
+
+def plain(row):
+    """A row up to its end."""
+    tokens = row.tolist()
+    return tuple(tokens[: tokens.index(2) + 1] if 2 in tokens else tokens)
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.75, 1.0])
+def test_a_beam_as_wide_as_there_are_targets_is_exhaustive_search(model, sources, length_penalty):
+    every = list(targets(3))
+    how = {"length": 3, "length_penalty": length_penalty}
+    found, score = beam_search(model, *sources, **MARKS, beam=len(every), **how)
+    narrow, narrow_score = beam_search(model, *sources, **MARKS, beam=2, **how)
+    for number, (source, mask) in enumerate(zip(*sources, strict=True)):
+        scores = naive_scores(model, source, mask, every, length_penalty)
+        ranked = sorted(every, key=scores.get, reverse=True)
+        assert [plain(row) for row in found[number]] == ranked
+        assert score[number].tolist() == pytest.approx([scores[target] for target in ranked], abs=1e-4)
+        assert narrow_score[number, 0] <= score[number, 0] + 1e-5
+        assert narrow_score[number].tolist() == pytest.approx([scores[plain(row)] for row in narrow[number]], abs=1e-4)
+
+
+def test_a_beam_of_one_is_the_chain_of_the_most_probable_tokens(model, sources):
+    found, _ = beam_search(model, *sources, **MARKS, beam=1, length=7)
+    for row, source, mask in zip(found[:, 0], *sources, strict=True):
+        chain = [1]
+        while chain[-1] != 2 and len(chain) <= 7:
+            chain.append(int(model(source[None], mask[None], torch.tensor([chain]))[0, -1].argmax()))
+        assert plain(row) == tuple(chain[1:])
+        assert not row[len(chain) - 1 :].any()  # padding
+
+
+def test_a_sentence_is_translated_as_if_it_were_alone(model, sources):
+    together, score = beam_search(model, *sources, **MARKS, beam=3, length=6)
+    for number in range(6):
+        alone, own = beam_search(model, *(side[number : number + 1] for side in sources), **MARKS, beam=3, length=6)
+        assert [plain(row) for row in alone[0]] == [plain(row) for row in together[number]]
+        torch.testing.assert_close(own[0], score[number])
+
+
+class Tree(nn.Module):
+    """Says the same of every source: the word that looks best at first, 3, leads to nothing better than 4 does."""
+
+    after = {(): [0.0, 0.5, 0.4, 0.1], (3,): [0.4, 0.3, 0.2, 0.1], (4,): [0.0, 0.05, 0.05, 0.9]}  # p of the tokens 2 to 5
+
+    def encode(self, tokens, mask):
+        return tokens
+
+    def new_cache(self, memory, copies, time):
+        return [torch.zeros(len(memory) * copies, 0, dtype=torch.long)]
+
+    def decode(self, tokens, memory, cache):
+        cache[0] = torch.cat([cache[0], tokens], 1)
+        beginnings = [tuple(number for number in row if number > 2) for row in cache[0].tolist()]
+        return torch.tensor([[0, 0, *self.after.get(words, [1.0, 0, 0, 0])] for words in beginnings]).log()[:, None]
+
+
+def test_two_beginnings_find_what_greed_misses():
+    source = torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool)
+    found = {beam: beam_search(Tree(), *source, **MARKS, beam=beam, length=4, length_penalty=0.0) for beam in (1, 2)}
+    best = {beam: (plain(tokens[0, 0]), score[0, 0].exp().item()) for beam, (tokens, score) in found.items()}
+    assert best[1] == ((3, 2), pytest.approx(0.5 * 0.4))
+    assert best[2] == ((4, 5, 2), pytest.approx(0.4 * 0.9))
+
+
+@pytest.mark.parametrize("wrong", [{"beam": 0}, {"length": 0}])
+def test_no_beam_and_no_length_are_refused(model, sources, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong)) + "=0"):
+        beam_search(model, *sources, **MARKS, **wrong)

