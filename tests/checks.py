@@ -68,6 +68,8 @@ def ignores_the_rest_of_the_batch(model: nn.Module, x: Input) -> None:
 def answer(model: nn.Module, x: Input) -> Tensor:
     """The numbers that a model says about an input."""
     found = model(*x) if isinstance(x, tuple) else model(x)
+    if isinstance(found, dict):
+        return torch.cat([said.flatten(1).float() for said in found.values()], 1)
     if isinstance(found, tuple):
         return torch.cat(found[:2], -1)
     return found.log_prob(torch.zeros_like(found.sample())) if isinstance(found, Distribution) else found
@@ -97,6 +99,18 @@ def looks_at_places(model: nn.Module, image: Tensor) -> None:
     assert offsets.shape[2:] == anchors.shape[1:] == (4,)
     centre = (anchors[:, :2] + anchors[:, 2:]) / 2
     assert ((centre > 0) & (centre < 1)).all()
+
+
+def looks_at_regions(model: nn.Module, image: Tensor) -> None:
+    """Regions that lie in the image, and for each class of each a logit and a box."""
+    found = model(image)
+    regions, logits, offsets = found["regions"], found["logits"], found["offsets"]
+    assert regions.shape[2:] == offsets.shape[3:] == (4,)
+    assert logits.shape[:2] == regions.shape[:2]
+    assert offsets.shape[:3] == logits.shape
+    assert len(regions) == len(image)
+    assert (regions >= 0).all()
+    assert (regions <= regions.new_tensor([*image.shape[:1:-1]] * 2)).all()
 
 
 def names_every_pixel(model: nn.Module, image: Tensor) -> None:
@@ -171,6 +185,7 @@ PROMISES: dict[str, Callable[[nn.Module, Any], None]] = {
     "action-value": gives_a_row_an_example,
     "backbone": gives_maps_of_half_the_extent,
     "detector": looks_at_places,
+    "region-detector": looks_at_regions,
     "segmenter": names_every_pixel,
     "language-model": reads_backwards_only,
     "encoder-decoder": writes_what_a_source_says,

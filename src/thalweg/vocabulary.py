@@ -110,6 +110,14 @@ class Detector(Protocol):
 
 
 @runtime_checkable
+class RegionDetector(Protocol):
+    """What is in each of some regions of an image: regions [batch region 4], logits [batch region class], offsets of boxes
+    [batch region class 4], and whatever else it says."""
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
 class Segmenter(Protocol):
     """Logits of the classes at every pixel of an image of whatever extent."""
 
@@ -184,6 +192,7 @@ KINDS: dict[str, type] = {
     "regressor": Regressor,
     "backbone": Backbone,
     "detector": Detector,
+    "region-detector": RegionDetector,
     "segmenter": Segmenter,
     "language-model": LanguageModel,
     "encoder-decoder": EncoderDecoder,

@@ -112,6 +112,38 @@ def language_from_transformers(name: str, shape: tuple[int, ...], **arguments) -
             return model(tokens(*shape, vocab_size=arguments["vocab_size"])).logits, config
 
 
+def regions_from_torchvision(
+    name: str, shape: tuple[int, ...], depths: list[int], channels: int, hidden: int, num_classes: int
+) -> tuple[torch.Tensor, str]:
+    """All logits and offsets of the networks in a Mask R-CNN of torchvision, its heads on noise, in one row."""
+    from torchvision.models.detection import mask_rcnn
+    from torchvision.models.detection.backbone_utils import BackboneWithFPN
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    layers = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
+    trunk = BackboneWithFPN(ResNet(Bottleneck, depths), layers, [256, 512, 1024, 2048], channels)
+    model = getattr(mask_rcnn, name)(
+        trunk,
+        rpn_head=mask_rcnn.RPNHead(channels, 3),
+        box_head=TwoMLPHead(49 * channels, hidden),
+        box_predictor=FastRCNNPredictor(hidden, num_classes),
+        mask_head=mask_rcnn.MaskRCNNHeads(channels, (channels,) * 4, 1),
+        mask_predictor=MaskRCNNPredictor(channels, channels, num_classes),
+    )
+    model = model.double().eval()
+    model.load_state_dict(filled(model.state_dict()))
+    with torch.inference_mode():
+        maps = list(model.backbone(images(*shape)).values())
+        logits, offsets = model.rpn.head(maps)
+        heads = model.roi_heads
+        found = [x.movedim(1, 3).flatten() for x in (*logits, *offsets)]
+        found += heads.box_predictor(heads.box_head(images(2, channels, 7, 7)))
+        found.append(heads.mask_predictor(heads.mask_head(images(2, channels, 4, 4))))
+    return torch.cat([x.flatten() for x in found]), "{}"
+
+
 def pixels_from_torchvision(name: str, shape: tuple[int, ...], depths: list[int], **head) -> tuple[torch.Tensor, str]:
     """Logits of a segmenter of torchvision, its head on a small dilated ResNet; it writes no config.json."""
     from torchvision.models._utils import IntermediateLayerGetter
@@ -167,6 +199,8 @@ CASES = {
                                        {"layer_type": "bottleneck", "num_channels": 1, "hidden_sizes": [32, 64],
                                         "depths": [2, 3], **tiny_resnet}),
     "vit-transformers": (from_transformers, "ViT", (2, 3, 32, 32), {"image_size": 32, "patch_size": 8, **tiny_vit}),
+    "maskrcnn-torchvision": (regions_from_torchvision, "MaskRCNN", (1, 3, 64, 48),
+                             {"depths": [1, 1, 1, 1], "channels": 6, "hidden": 10, "num_classes": 4}),
     "deeplabv3-torchvision": (pixels_from_torchvision, "DeepLabV3", (1, 3, 41, 33),
                               {"depths": [1, 2, 2], "num_classes": 3, "atrous_rates": [1, 2, 4]}),
     "mobilenetv2-weights": (of_real_weights, "mobilenet_v2", (2, 3, 224, 224),

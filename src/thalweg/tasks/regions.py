@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss
 from torchmetrics import MeanMetric, MetricCollection
 
+from thalweg.figures import palette, tinted
 from thalweg.layers.boxes import area, encode, iou, match
 from thalweg.layers.regions import paste, pyramid_align
 from thalweg.metrics import AveragePrecision
@@ -225,3 +227,16 @@ class TwoStageDetection(RegionDetection):
         if "masks" in raw:
             said["masks"] = [masks[p >= least] for masks, p in zip(raw["masks"], raw["probability"], strict=True)]
         return said
+
+    def draw(self, inputs: Batch, predicted: dict[str, Any]) -> Figure:
+        """The images with what was found on them, its pixels in the colour of its class."""
+        if "masks" in predicted:
+            classes = []
+            for masks, names in zip(predicted["masks"], predicted["label"], strict=True):
+                held = masks.new_full(masks.shape[1:], 255, dtype=torch.long)
+                for mask, name in zip(masks.flip(0), names[::-1], strict=True):  # the most probable lies on top
+                    held[mask] = self.classes.index(name)
+                classes.append(held)
+            colours = palette(len(self.classes))
+            inputs = {**inputs, "image": tinted(inputs["image"], torch.stack(classes), colours)}
+        return super().draw(inputs, predicted)

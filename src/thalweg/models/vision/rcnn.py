@@ -21,7 +21,7 @@ from thalweg.layers.boxes import anchors, area, class_nms, clip, decode, ordered
 from thalweg.layers.regions import pyramid_align, roi_align, roi_pool
 from thalweg.layers.trunk import trunk
 from thalweg.models import builder
-from thalweg.weights import Config, Layout
+from thalweg.weights import Config, Layout, understood
 
 Maps = list[Tensor]
 ONES = (1.0, 1.0, 1.0, 1.0)  # offsets of anchors are not scaled
@@ -184,10 +184,10 @@ class MaskHead(nn.Module):
         super().__init__()
         self.hidden = nn.Sequential()
         for _ in range(4):
-            self.hidden.extend([nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()])
+            self.hidden.append(nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()))
         self.up = nn.ConvTranspose2d(channels, channels, 2, 2)
         self.label = nn.Conv2d(channels, 1 + num_classes, 1)
-        for module in (*self.hidden[::2], self.up, self.label):
+        for module in (*(layer[0] for layer in self.hidden), self.up, self.label):  # type: ignore[index]
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # type: ignore[arg-type]
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
@@ -308,3 +308,48 @@ def faster_rcnn(
 def mask_rcnn(**arguments: Any) -> FasterRCNN:
     """Mask R-CNN, as faster_rcnn; on ResNet-50 44,454,513 parameters, again 53,120 more than are published."""
     return faster_rcnn(masks=True, **arguments)
+
+
+def torchvision_arguments(config: Config) -> dict[str, Any]:
+    """What faster_rcnn takes; torchvision writes no config.json, so this is what `torchvision_config` wrote."""
+    known = {"fasterrcnn_resnet50_fpn": False, "maskrcnn_resnet50_fpn": True}
+    understood(config, ("architecture", "num_classes"))
+    if config.get("architecture") not in known:
+        raise ValueError(f"config.json says architecture={config.get('architecture')!r}: expected one of {', '.join(known)}")
+    return {"num_classes": config["num_classes"] - 1, "masks": known[config["architecture"]]}
+
+
+def torchvision_config(model: FasterRCNN) -> Config:
+    """Which of torchvision's models this is, which count "nothing" as a class; ValueError if it has none such."""
+    stages = [len(stage) for stage in model.backbone.stages]  # type: ignore[union-attr, arg-type]
+    if stages != [3, 4, 6, 3] or len(model.pyramid.lateral) != 4:
+        raise ValueError("model: expected Faster or Mask R-CNN on the four stages of ResNet-50, the one that torchvision has")
+    name = "fasterrcnn_resnet50_fpn" if model.mask_head is None else "maskrcnn_resnet50_fpn"
+    return {"architecture": name, "num_classes": model.box_head.label.out_features}
+
+
+PUBLIC = {  # their networks are the same; their anchors lie half a step, their regions half a pixel to the upper left of ours
+    "torchvision": Layout(
+        {
+            "backbone.body.conv1.*": "backbone.stem.0.0.*",
+            "backbone.body.bn1.*": "backbone.stem.0.1.*",
+            "backbone.body.layer{1}.{0}.conv{1}.*": "backbone.stages.{0}.{0}.layers.{0}.0.*",
+            "backbone.body.layer{1}.{0}.bn{1}.*": "backbone.stages.{0}.{0}.layers.{0}.1.*",
+            "backbone.body.layer{1}.{0}.downsample.*": "backbone.stages.{0}.{0}.shortcut.*",
+            "backbone.fpn.inner_blocks.{0}.0.*": "pyramid.lateral.{0}.*",
+            "backbone.fpn.layer_blocks.{0}.0.*": "pyramid.output.{0}.*",
+            "rpn.head.conv.0.0.*": "proposal_head.hidden.*",
+            "rpn.head.cls_logits.*": "proposal_head.label.*",
+            "rpn.head.bbox_pred.*": "proposal_head.offset.*",
+            "roi_heads.box_head.fc6.*": "box_head.hidden.0.*",
+            "roi_heads.box_head.fc7.*": "box_head.hidden.2.*",
+            "roi_heads.box_predictor.cls_score.*": "box_head.label.*",
+            "roi_heads.box_predictor.bbox_pred.*": "box_head.offset.*",
+            "roi_heads.mask_head.{0}.0.*": "mask_head.hidden.{0}.0.*",
+            "roi_heads.mask_predictor.conv5_mask.*": "mask_head.up.*",
+            "roi_heads.mask_predictor.mask_fcn_logits.*": "mask_head.label.*",
+        },
+        torchvision_arguments,
+        torchvision_config,
+    ),
+}
