@@ -9,7 +9,7 @@ import pytest
 
 from thalweg.launch import recipes
 
-CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole"}  # their data come with a dependency
+CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole", "style-transfer"}  # their data come with a dependency
 NEED_DATA = {"image-classifier": "a folder of the person's own"}
 
 
