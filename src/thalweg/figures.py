@@ -68,8 +68,8 @@ def draw_boxes(
     """
     from matplotlib.patches import Rectangle
 
-    pixels = image.float().cpu() / (255 if image.dtype == torch.uint8 else 1)
-    pixels = pixels.clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3).numpy()
+    scaled = image.float().cpu() / (255 if image.dtype == torch.uint8 else 1)
+    pixels = scaled.clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3).numpy()
     columns = min(columns, len(pixels))
     rows = -(-len(pixels) // columns)
     figure, axes = new_figure(width * columns, width * rows * pixels.shape[1] / pixels.shape[2], rows, columns)

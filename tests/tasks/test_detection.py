@@ -92,7 +92,7 @@ def test_what_is_taught_is_found():
     offsets = encode(shares.gather(1, index[..., None].expand(-1, -1, 4)), around.expand(2, -1, -1))
     task = MultiBox(nn.Identity(), ["a", "b"])
     for seen, boxes, names in zip(
-        task.found((logits, offsets, around), 80, 160, 0.5), batch["boxes"], batch["box_label"], strict=True
+        task.found((logits, offsets, around), (80, 160), 0.5), batch["boxes"], batch["box_label"], strict=True
     ):
         real = names >= 0
         overlap = iou(seen.boxes, 2 * boxes[real])

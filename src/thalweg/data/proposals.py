@@ -113,8 +113,8 @@ def _described(image: NDArray, label: NDArray) -> list[Segment]:
     tables = []
     gradients = [numpy.stack(numpy.gradient(gaussian_filter(channel, 1.0))) for channel in pixels]
     for channel, (down, across) in zip(pixels, gradients, strict=True):
-        slopes = [numpy.clip(sign * slope, 0, None) for slope in (down, across, (down + across) / 2**0.5, (down - across) / 2**0.5)
-                  for sign in (1, -1)]  # fmt: skip
+        ways = (down, across, (down + across) / 2**0.5, (down - across) / 2**0.5)
+        slopes = [numpy.clip(sign * slope, 0, None) for slope in ways for sign in (1, -1)]
         colour = _histograms(label, channel, 25, 256.0, count)
         texture = [_histograms(label, slope, 10, float(slope.max()) + 1e-6, count) for slope in slopes]
         tables += [colour / len(pixels), *(table / (8 * len(pixels)) for table in texture)]

@@ -19,8 +19,8 @@ def faster_rcnn_bccd(*, epochs: int = 60, batch_size: int = 8, lr: float = 1e-3,
     splits = bccd((240, 320))
     model = build(faster_rcnn, backbone="resnet18", num_classes=len(splits.classes), levels=3, channels=64, hidden_dim=256,
                   anchor_sizes=[24, 48, 96, 128], proposals=proposals, width=width)  # fmt: skip
-    model = adapt(model, standardize, **moments(splits.train["image"]), size=splits.train["image"].shape[-2:])
-    task = build(TwoStageDetection, model=model, classes=splits.classes, regions=64, anchors=128)
+    seeing = adapt(model, standardize, **moments(splits.train["image"]), size=splits.train["image"].shape[-2:])
+    task = build(TwoStageDetection, model=seeing, classes=splits.classes, regions=64, anchors=128)
     train = TensorStream(splits.train, batch_size, shuffle=True, augment=[flip(), resized_crop(0.5), colour(0.1, 0.1, 0.1)])
     return Experiment(task=task, train=train, valid=TensorStream(splits.valid, 16), test=TensorStream(splits.test, 16),
                       epochs=epochs, optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, cosine()), clip=5.0,
@@ -32,8 +32,8 @@ def mask_rcnn_shapes(*, epochs: int = 8, batch_size: int = 16, lr: float = 2e-3,
     splits = drawn_shapes(1000, 64)
     model = build(mask_rcnn, backbone="resnet9", num_classes=len(splits.classes), levels=3, channels=32, hidden_dim=128,
                   anchor_sizes=[16, 24, 32, 48], proposals=50, width=width, stem="medium")  # fmt: skip
-    model = adapt(model, standardize, **moments(splits.train["image"]), size=(64, 64))
-    task = build(TwoStageDetection, model=model, classes=splits.classes, regions=32, anchors=64)
+    seeing = adapt(model, standardize, **moments(splits.train["image"]), size=(64, 64))
+    task = build(TwoStageDetection, model=seeing, classes=splits.classes, regions=32, anchors=64)
     train = TensorStream(splits.train, batch_size, shuffle=True, augment=[flip()])
     valid, test = (TensorStream(part, 50) for part in (splits.valid, splits.test))
     return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=adamw(lr, weight_decay=0.05),

@@ -63,9 +63,9 @@ class Detection(Task):
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor | int]:
         return self.cost(self.raw(batch), batch)
 
-    def found(self, raw: Any, height: int, width: int, least: float) -> list[Found]:
-        """What a raw output finds on each image, with at least that probability: 100 boxes at most."""
-        probability, boxes = self.read(raw)
+    def found(self, raw: Any, size: Sequence[int], least: float) -> list[Found]:
+        """What a raw output finds on each image of that height and width, with at least that probability: 100 boxes at most."""
+        (height, width), (probability, boxes) = size, self.read(raw)
         boxes = clip(boxes * boxes.new_tensor([width, height, width, height]), height, width)
         answers = []
         for p, b in zip(probability, boxes, strict=True):
@@ -80,7 +80,7 @@ class Detection(Task):
         raw = self.raw(batch)
         total, count = self.cost(raw, batch)
         self.metrics["loss"].update(total / count, count)
-        found = self.found(raw, *batch["image"].shape[2:], least=0.01)
+        found = self.found(raw, batch["image"].shape[2:], least=0.01)
         for seen, boxes, label in zip(found, batch["boxes"], batch["box_label"], strict=True):
             real = label >= 0
             overlap = iou(seen.boxes.double(), boxes[real].double())
@@ -91,7 +91,7 @@ class Detection(Task):
     def predict(self, inputs: Batch, *, least: float = 0.5) -> dict[str, Any]:
         """boxes in pixels, probability of at least `least`, and name of what is found on each image, most probable first."""
         image = inputs["image"]
-        found = self.found(self.raw(inputs), *image.shape[2:], least=least)
+        found = self.found(self.raw(inputs), image.shape[2:], least=least)
         return {
             "label": [[self.classes[i] for i in seen.label.tolist()] for seen in found],
             "probability": [seen.probability for seen in found],
@@ -112,7 +112,7 @@ class Detection(Task):
         """Images with what is there beside what was found, in their order and from the worst on; precision a class."""
         image, size = batch["image"], batch["image"].shape[2:]
         with torch.no_grad():
-            found = self.found(self.raw(batch), *size, least=0.5)
+            found = self.found(self.raw(batch), size, least=0.5)
         truth = [
             (boxes[label >= 0], label[label >= 0]) for boxes, label in zip(batch["boxes"], batch["box_label"], strict=True)
         ]

@@ -115,7 +115,7 @@ class RegionDetection(Detection):
         found = detections(said["regions"], said["logits"], said["offsets"], image.shape[-2:])
         return {**found, "boxes": found["boxes"] / scale, "regions": batch["proposals"]}
 
-    def found(self, raw: dict[str, Tensor], height: int, width: int, least: float) -> list[Found]:
+    def found(self, raw: dict[str, Tensor], size: Sequence[int], least: float) -> list[Found]:
         kept = raw["probability"] >= least
         return [Found(boxes[k], probability[k], label[k]) for boxes, probability, label, k in
                 zip(raw["boxes"], raw["probability"], raw["box_label"], kept, strict=True)]  # fmt: skip
@@ -127,8 +127,8 @@ class RegionDetection(Detection):
         """What share of the true boxes one of the first 100 regions overlaps by half, and how precise the detections are."""
         overlap, real = iou(batch["boxes"], raw["regions"][:, :100]), batch["box_label"] >= 0
         self.metrics["recall"].update((overlap.amax(-1) >= 0.5)[real].float())
-        height, width = batch["image"].shape[2:]
-        for seen, boxes, label in zip(self.found(raw, height, width, 0.01), batch["boxes"], batch["box_label"], strict=True):
+        found = self.found(raw, batch["image"].shape[2:], 0.01)
+        for seen, boxes, label in zip(found, batch["boxes"], batch["box_label"], strict=True):
             shared = iou(seen.boxes.double(), boxes[label >= 0].double())
             for name in ("mAP50", "mAP"):
                 self.metrics[name].update(shared, seen.probability, seen.label, label[label >= 0])
@@ -162,8 +162,8 @@ class TwoStageDetection(RegionDetection):
         total = self.proposal_loss(logits, offsets, torch.cat(anchors), boxes, box_label)
         proposals = model.propose(anchors, logits, offsets, size)
         regions, index, label, counts = self.drawn(proposals, boxes, box_label)
-        seen = model.box_head(model.align(maps, regions, size, 7))
-        total = total + self.region_loss(*seen, regions, picked(boxes, index), label, counts)
+        labels, places = model.box_head(model.align(maps, regions, size, 7))
+        total = total + self.region_loss(labels, places, regions, picked(boxes, index), label, counts)
         if model.mask_head is not None:
             most = self.regions // 4  # those with an object are in front
             regions, index, label = regions[:, :most], index[:, :most], label[:, :most]
@@ -184,7 +184,7 @@ class TwoStageDetection(RegionDetection):
 
         regions: in pixels of the masks.   masks: [batch box height width], of which `index` is each region's
         """
-        extent = logits.shape[-2:]
+        extent = (logits.shape[-2], logits.shape[-1])
         own = logits.take_along_dim((label + 1)[..., None, None, None], 2).squeeze(2).float()
         one_by_one = [masks[:, number : number + 1].float() for number in range(masks.shape[1])]
         truth = pyramid_align(one_by_one, regions, index, extent, [1.0] * len(one_by_one)).squeeze(2)
@@ -218,7 +218,7 @@ class TwoStageDetection(RegionDetection):
     def predict(self, inputs: Batch, *, least: float = 0.5) -> dict[str, Any]:
         """What is on each image, most probable first: its name, probability of at least `least`, box and, if told, pixels."""
         raw = self.raw(inputs)
-        found = self.found(raw, *inputs["image"].shape[2:], least=least)
+        found = self.found(raw, inputs["image"].shape[2:], least=least)
         said: dict[str, Any] = {
             "label": [[self.classes[i] for i in seen.label.tolist()] for seen in found],
             "probability": [seen.probability for seen in found],
