@@ -62,7 +62,8 @@ def ignores_the_rest_of_the_batch(model: nn.Module, x: Input) -> None:
     """In evaluation an example is answered as if it were alone."""
     second = tuple(part[1:2] for part in x) if isinstance(x, tuple) else x[1:2]
     whole, alone = answer(model, x), answer(model, second)
-    torch.testing.assert_close(whole[1:2], alone, rtol=1e-4, atol=1e-5)
+    largest = max(1.0, float(whole.detach().abs().max()))  # of large terms a small sum is as inexact as they are
+    torch.testing.assert_close(whole[1:2], alone, rtol=1e-4, atol=1e-5 * largest)
 
 
 def answer(model: nn.Module, x: Input) -> Tensor:
