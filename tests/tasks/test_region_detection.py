@@ -149,10 +149,11 @@ def train(one, batch, steps, lr=3e-3):
     return {name: float(value) for name, value in one.metrics.compute().items()}
 
 
+@pytest.mark.slow
 def test_mask_rcnn_finds_what_it_was_shown_and_comes_back_from_its_folder(tmp_path):
     torch.manual_seed(0)
     one, batch = task(regions=32, anchors=64, width=8), shapes(16, 32, most=1)
-    score = train(one, batch, 100)
+    score = train(one, batch, 300)
     assert score["recall"] > 0.8
     assert score["mask_iou"] > 0.5
     save(one, tmp_path)
@@ -167,7 +168,7 @@ def test_given_proposals_are_told_apart(builder):
     torch.manual_seed(0)
     arguments = {"crop": (16, 16)} if builder is rcnn else {"hidden_dim": 32}
     one, batch = task(builder, regions=16, **arguments), with_proposals(shapes(16, 32, most=1), 16)
-    score = train(one, batch, 40)
+    score = train(one, batch, 120)
     assert score["recall"] > 0.9  # of selective search
     assert score["mAP50"] > 0.8
     assert iou(one.predict(batch)["boxes"][0], batch["boxes"][0]).numel()

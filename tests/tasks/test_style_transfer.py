@@ -74,7 +74,7 @@ def test_a_picture_comes_back_from_its_folder_and_is_the_answer(tmp_path):
 
 
 def test_the_losses_fall_on_two_photographs_and_the_picture_is_drawn():
-    experiment = style_transfer(height=32, updates=15)
+    experiment = style_transfer(height=32, updates=30)
     task, batch = experiment.task, next(iter(experiment.valid))
     assert batch["image"].shape == (1, 3, 32, 48)  # the aspect of the photograph
     with torch.no_grad():
