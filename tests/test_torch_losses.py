@@ -368,7 +368,8 @@ def test_content_loss_brings_an_image_close_in_the_features_that_a_layer_sees():
     assert loss < 0.01 * before
 
 
-CLASSIFIERS = [key for key, row in rows().items() if "example" in row and "classifier" in row["kind"].split()]
+CLASSIFIERS = [key for key, row in rows().items() if "example" in row and "classifier" in row["kind"].split()
+               and key != "nin"]  # whose maps a class are the mean of what a relu gives  # fmt: skip
 
 
 @pytest.mark.parametrize("key", CLASSIFIERS)
