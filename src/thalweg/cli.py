@@ -177,15 +177,20 @@ def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namesp
     return values
 
 
-def range_test(words: list[str]) -> None:
-    """Find a learning rate: thalweg range-test RECIPE [--hyper-parameters]"""
+def _first(words: list[str], usage: str, description: str) -> launch.Recipe:
+    """The recipe that the words of a command begin with; where they do not, its help or what is wrong."""
     if not words or words[0].startswith("-"):
-        parser = _Parser("thalweg range-test", usage="thalweg range-test RECIPE [--hyper-parameters] [--out FILE]",
-                         description="Raises the learning rate from a thousandth to a thousand times the recipe's and draws "
-                         "the loss at each. It suggests a tenth of the rate at which the loss was smallest.")  # fmt: skip
+        parser = _Parser(f"thalweg {usage.partition(' ')[0]}", usage=f"thalweg {usage}", description=description)
         parser.add_argument("recipe", help=argparse.SUPPRESS)
         _parse(parser, words)
-    recipe = launch.find(words[0])
+    return launch.find(words[0])
+
+
+def range_test(words: list[str]) -> None:
+    """Find a learning rate: thalweg range-test RECIPE [--hyper-parameters]"""
+    recipe = _first(words, "range-test RECIPE [--hyper-parameters] [--out FILE]",
+                    "Raises the learning rate from a thousandth to a thousand times the recipe's and draws the loss at each. "
+                    "It suggests a tenth of the rate at which the loss was smallest.")  # fmt: skip
     flags = {name: CIRCUMSTANCES[name] for name in ("seed", "device", "precision", "data")} | {
         "steps": {"type": int, "default": 100, "metavar": "INT", "help": "from the lowest rate to the highest (default 100)"},
         "out": {"type": Path, "default": Path("range-test.png"), "metavar": "FILE",
@@ -198,13 +203,9 @@ def range_test(words: list[str]) -> None:
 
 def sweep(words: list[str]) -> None:
     """Choose hyper-parameters: thalweg sweep RECIPE --lr 0.001,0.01"""
-    if not words or words[0].startswith("-"):
-        parser = _Parser("thalweg sweep", usage="thalweg sweep RECIPE --lr 0.001,0.01 --width 8,16 [--folds 5] [--out FOLDER]",
-                         description="Trains every combination of the values and ranks them by a validation metric, never by "
-                         "the test. The same command again goes on where it was stopped.")  # fmt: skip
-        parser.add_argument("recipe", help=argparse.SUPPRESS)
-        _parse(parser, words)
-    recipe = launch.find(words[0])
+    recipe = _first(words, "sweep RECIPE --lr 0.001,0.01 --width 8,16 [--folds 5] [--out FOLDER]",
+                    "Trains every combination of the values and ranks them by a validation metric, never by the test. The same "
+                    "command again goes on where it was stopped.")  # fmt: skip
     flags = {name: CIRCUMSTANCES[name] for name in ("seed", "device", "precision", "steps", "data", "keep_memory")} | {
         "folds": {"type": int, "metavar": "N", "help": "parts of the training data, each of which is once held out"},
         "metric": {"metavar": "NAME", "help": "to rank by (default: the one that the recipe monitors)"},

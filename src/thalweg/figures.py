@@ -36,17 +36,26 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1):
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def scaled(image: Tensor) -> Tensor:
+    """Pixels in [0, 1], float, of uint8 or of such."""
+    return image.float() / (255 if image.dtype == torch.uint8 else 1)
+
+
+def _shown(image: Tensor) -> numpy.ndarray:
+    """As matplotlib takes images.   [batch channel height width] -> [batch height width 3]"""
+    return scaled(image).clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3).cpu().numpy()
+
+
 def image_grid(image: Tensor, titles: Sequence[str] = (), *, columns: int = 8, colours: Sequence[str] = ()) -> "Figure":
     """Images in rows.   image: [batch channel height width], uint8 or float in [0, 1]; a title and its colour each."""
-    pixels = image.float().cpu() / (255 if image.dtype == torch.uint8 else 1)
-    pixels = pixels.clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3)
+    pixels = _shown(image)
     columns = min(columns, len(pixels))
     rows = -(-len(pixels) // columns)
     height = 1.25 * pixels.shape[1] / pixels.shape[2] + (0.3 if titles else 0)
     figure, axes = new_figure(1.25 * columns, height * rows, rows, columns)
     for axis in axes.flat:
         axis.axis("off")
-    for index, (axis, picture) in enumerate(zip(axes.flat, pixels.numpy(), strict=False)):
+    for index, (axis, picture) in enumerate(zip(axes.flat, pixels, strict=False)):
         axis.imshow(picture, interpolation="nearest")
         if titles:
             axis.set_title(titles[index], fontsize=7, color=colours[index] if colours else "black")
@@ -68,8 +77,7 @@ def draw_boxes(
     """
     from matplotlib.patches import Rectangle
 
-    scaled = image.float().cpu() / (255 if image.dtype == torch.uint8 else 1)
-    pixels = scaled.clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3).numpy()
+    pixels = _shown(image)
     columns = min(columns, len(pixels))
     rows = -(-len(pixels) // columns)
     figure, axes = new_figure(width * columns, width * rows * pixels.shape[1] / pixels.shape[2], rows, columns)
@@ -90,9 +98,9 @@ def picture(image: Tensor) -> "Figure":
     """An image pixel for pixel.   image: [channel height width], uint8 or float in [0, 1]"""
     from matplotlib.figure import Figure
 
-    pixels = (image.float().cpu() / (255 if image.dtype == torch.uint8 else 1)).clamp(0, 1).movedim(0, -1).expand(-1, -1, 3)
+    (pixels,) = _shown(image[None])
     figure = Figure(figsize=(pixels.shape[1] / 100, pixels.shape[0] / 100), dpi=100)
-    figure.figimage(pixels.numpy())
+    figure.figimage(pixels)
     return figure
 
 
@@ -318,7 +326,7 @@ def tinted(image: Tensor, segmentation: Tensor, colours: Tensor, strength: float
 
     image: [batch channel height width], uint8 or float in [0, 1]; segmentation: [batch height width]; colours: [class 3].
     """
-    pixels = image.float() / (255 if image.dtype == torch.uint8 else 1)
+    pixels = scaled(image)
     named = segmentation < len(colours)
     colour = colours.to(pixels)[segmentation.where(named, 0)].movedim(-1, 1)
     return torch.where(named[:, None], torch.lerp(pixels, colour, strength), pixels)
@@ -345,8 +353,7 @@ def segmentations(
     figure, axes = new_figure(width * len(pictures) + 1.2, width * high / wide * rows + 0.2, rows, len(pictures))
     for column, (name, picture) in enumerate(pictures.items()):
         axes[0, column].set_title(name, fontsize=9)
-        shown = picture.clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3).cpu().numpy()
-        for axis, pixels in zip(axes[:, column], shown, strict=True):
+        for axis, pixels in zip(axes[:, column], _shown(picture), strict=True):
             axis.axis("off")
             axis.imshow(pixels, interpolation="nearest")
     colours, present = palette(len(classes)).tolist(), segmentation.unique().tolist()

@@ -19,6 +19,7 @@ from thalweg.layers.boxes import (
     encode,
     generalised_iou,
     iou,
+    mask_iou,
     match,
     nms,
     soft_nms,
@@ -30,6 +31,12 @@ from thalweg.layers.boxes import (
 def random_boxes(*shape: int, extent: float = 100.0) -> Tensor:
     first = torch.rand(*shape, 2, dtype=torch.float64) * extent
     return torch.cat([first, first + 1 + torch.rand(*shape, 2, dtype=torch.float64) * extent / 2], -1).requires_grad_()
+
+
+def test_masks_share_what_both_hold_of_what_either_holds():
+    first = torch.zeros(2, 4, 4, dtype=torch.bool)
+    first[0, :2], first[1, 0, 0] = True, True
+    assert mask_iou(first, first[:1]).tolist() == [[1.0], [0.125]]
 
 
 def test_centres_and_corners_convert_exactly():

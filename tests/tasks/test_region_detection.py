@@ -10,7 +10,7 @@ from thalweg.data.shapes import shapes
 from thalweg.layers.boxes import encode, iou
 from thalweg.layers.standardize import standardize
 from thalweg.models.vision.rcnn import ONES, fast_rcnn, faster_rcnn, mask_rcnn, rcnn
-from thalweg.tasks.regions import RegionDetection, TwoStageDetection, mask_iou, sample
+from thalweg.tasks.regions import RegionDetection, TwoStageDetection, sample
 
 CLASSES = ["circle", "square", "triangle"]
 SEEN = {"mean": [0.4] * 3, "deviation": [0.3] * 3, "size": [32, 32]}
@@ -116,12 +116,6 @@ def test_boxes_come_out_in_the_pixels_of_the_image_however_large_it_is():
     assert len(found["boxes"][0])
     assert found["boxes"][0].amax(0)[2:].gt(torch.tensor([32.0, 48])).any()
     assert (found["boxes"][0] <= torch.tensor([64.0, 96, 64, 96])).all()
-
-
-def test_masks_share_what_both_hold_of_what_either_holds():
-    first = torch.zeros(2, 4, 4, dtype=torch.bool)
-    first[0, :2], first[1, 0, 0] = True, True
-    assert mask_iou(first, first[:1]).tolist() == [[1.0], [0.125]]
 
 
 def test_what_does_not_fit_is_named():

@@ -7,16 +7,25 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from thalweg.data.folders import PARTS, divided
 from thalweg.data.images import UnreadableImage, read_image
 from thalweg.data.sources import archive
 from thalweg.data.streams import Splits, generator
 
 MOST = 48  # patches of a photograph to train on; a third of them of one to measure on
 MEMORY = 40_000  # patches to train on; of many photographs fewer are taken each
+
+
+class Photograph(NamedTuple):
+    """An image file, and its part: "train", "valid", "test", or "" where we split."""
+
+    path: Path
+    part: str
 
 
 def patches(image: Tensor, size: int, most: int, seed: int = 0) -> Tensor:
@@ -56,7 +65,7 @@ def own_photographs(folder: Path, size: int = 96) -> tuple[Splits, list[tuple[Pa
         raise ValueError(f"data={folder}: {'a file, expected a folder' if folder.exists() else 'no such folder'}")
     files = sorted(Path(path, name) for path, _, names in os.walk(folder) for name in names if not name.startswith("."))
     skipped, known = list[tuple[Path, str]](), dict[bytes, Path]()
-    good = list[Path]()
+    good = list[Photograph]()
     for file in files:
         try:
             content = file.read_bytes()
@@ -69,13 +78,13 @@ def own_photographs(folder: Path, size: int = 96) -> tuple[Splits, list[tuple[Pa
             skipped.append((file, getattr(error, "reason", str(error))))
         else:
             known[digest] = file
-            good.append(file)
+            good.append(Photograph(file, ""))
     if len(good) < 3:
         raise ValueError(f"data={folder}: {len(good)} photographs, expected at least three of {size}x{size} pixels or more"
                          + "".join(f"; {path.name}: {reason}" for path, reason in skipped[:3]))  # fmt: skip
-    good.sort(key=lambda file: hashlib.sha256(str(file.relative_to(folder)).encode()).digest())
-    cut = max(1, round(0.15 * len(good)))
-    return _splits(good[2 * cut :], good[:cut], good[cut : 2 * cut], read_image, size), skipped
+    placed = divided(good, folder)
+    train, valid, test = ([photograph.path for photograph in placed if photograph.part == part] for part in PARTS)
+    return _splits(train, valid, test, read_image, size), skipped
 
 
 def _splits(train: list, valid: list, test: list, read: Callable[..., Tensor], size: int) -> Splits:

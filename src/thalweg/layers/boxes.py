@@ -44,6 +44,13 @@ def _iou(first: Tensor, second: Tensor) -> Tensor:
     return both / torch.where(union > 0, union, 1)
 
 
+def mask_iou(first: Bool[Tensor, "n height width"], second: Bool[Tensor, "m height width"]) -> Float[Tensor, "n m"]:
+    """Intersection over union of every mask of `first` with every mask of `second`; 0 where both are empty."""
+    one, other = first.flatten(1).float(), second.flatten(1).float()
+    both = one @ other.T
+    return both / (one.sum(1)[:, None] + other.sum(1) - both).clamp(min=1)
+
+
 def encode(
     boxes: Float[Tensor, "*box 4"],
     anchors: Float[Tensor, "*#box 4"],
@@ -172,11 +179,7 @@ def _nms(boxes: Tensor, score: Tensor, label: Tensor | None, threshold: float) -
     kept = [order[:0]]
     while len(order):
         block, rest = order[:BLOCK], order[BLOCK:]
-        clash = _clash(boxes, label, block, block, threshold).triu(1).float()  # [better worse]
-        alive, before = torch.ones_like(clash[0]), None
-        while before is None or not torch.equal(alive, before):  # each pass settles at least the best that is open
-            alive, before = (alive @ clash == 0).float(), alive
-        block = block[alive.bool()]
+        block = block[_settled(_clash(boxes, label, block, block, threshold))]
         order = rest[~_clash(boxes, label, block, rest, threshold).any(0)]
         kept.append(block)
         if len(order) > max(2 * BLOCK, 0.8 * len(rest)):  # they are many, and a block clears few
@@ -224,11 +227,16 @@ def _clash(boxes: Tensor, label: Tensor | None, first: Tensor, second: Tensor, t
 
 def ordered_nms(boxes: Float[Tensor, "batch box 4"], threshold: float = 0.5) -> Bool[Tensor, "batch box"]:
     """Non-maximum suppression in every image at once, of boxes that are in order, best first: which of them are kept."""
-    clash = (iou(boxes, boxes) > threshold).triu(1).float()  # [batch better worse]
-    alive, before = torch.ones_like(clash[:, :1]), None
+    return _settled(iou(boxes, boxes) > threshold)
+
+
+def _settled(clash: Tensor) -> Tensor:
+    """Which of boxes, best first, are kept, if of two that clash the worse goes.   bool [... box box] -> [... box]"""
+    clash = clash.triu(1).float()  # [better worse]
+    alive, before = torch.ones_like(clash[..., :1, :]), None
     while before is None or not torch.equal(alive, before):  # each pass settles at least the best that is open
         alive, before = (alive @ clash == 0).float(), alive
-    return alive[:, 0].bool()
+    return alive.squeeze(-2).bool()
 
 
 def soft_nms(

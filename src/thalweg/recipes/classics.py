@@ -82,7 +82,7 @@ def resnet_cifar10_depth(*, depth: int = 20, residual: bool = True, epochs: int 
     """Does depth help? A network of 20 or 56 layers, plain or residual, names what is on photographs.   D2L 7.6, LBDL 5.2
 
     depth: layers, 6 n + 2
-    residual: whether blocks have their shortcuts; without, the 56 layers learn worse than the 20, the training data too
+    residual: whether blocks have their shortcuts
     """
     splits = cifar10()
     network = build(resnet_cifar, depth=depth, residual=residual)

@@ -61,7 +61,7 @@ def detector(
     backbone = public.pretrained(make, pretrained) if pretrained else build(make)
     plain = build(FCOS, backbone=backbone, num_classes=len(folder.classes))
     sample = splits.train.fetch(torch.arange(0, splits.train.size, -(-splits.train.size // 1000)))["image"]
-    seen = public.preprocessing(pretrained) if pretrained else moments(sample)
+    seen = public.preprocessing(pretrained, make) if pretrained else moments(sample)
     seeing = adapt(plain, standardize, mean=seen["mean"], deviation=seen["deviation"], size=size)
     epochs = epochs or round(min(100, max(10, 20_000 / splits.train.size)))
     weights = f" with the weights of {pretrained}" if pretrained else ""

@@ -16,8 +16,7 @@ from thalweg.tasks.style_transfer import Picture, StyleTransfer, wanted
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adam
 from thalweg.training.schedules import cosine, warmup
-
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225]}
+from thalweg.weights import IMAGENET
 
 
 def style_transfer(*, content: Path | None = None, style: Path | None = None, pretrained: str | None = None, height: int = 320,
@@ -34,7 +33,7 @@ def style_transfer(*, content: Path | None = None, style: Path | None = None, pr
     image, painting = _photograph(content, 0), _photograph(style, 1)
     size = [height, round(height * image.shape[-1] / image.shape[-2])]
     image, painting = (_sized(x, size) for x in (image, painting))
-    backbone = adapt(_convolutions(pretrained), standardize, **IMAGENET, size=size)
+    backbone = adapt(_convolutions(pretrained), standardize, mean=IMAGENET["mean"], deviation=IMAGENET["deviation"], size=size)
     picture = build(Picture, height=size[0], width=size[1])
     with torch.no_grad():
         picture.image.copy_(image / 255)

@@ -54,6 +54,7 @@ def application(
     _check(0 < timeout < math.inf, f"timeout={timeout}", "a number of seconds above 0")
     bounds = Bounds(bytes=int(max_megabytes * 1e6), pixels=int(max_megapixels * 1e6), concurrency=concurrency,
                     waiting=waiting, seconds=timeout)  # fmt: skip
+    classes = getattr(task, "classes", None)
     model, started, turns = _model_name(task), time.monotonic(), Turns(concurrency, timeout)
     app = FastAPI(
         title=recipe or model,
@@ -81,7 +82,7 @@ def application(
         """Whether the server lives, what it serves, and how busy it is."""
         state = turns.limiter.statistics()
         return Health(model=model, recipe=recipe, task=type(task).__name__, reads=reads, version=__version__,
-                      classes=len(task.classes) if isinstance(task, Classification | Detection) else None, draws=draws,
+                      classes=len(classes) if classes else None, draws=draws,
                       uptime_seconds=time.monotonic() - started, running=state.borrowed_tokens,
                       waiting=state.tasks_waiting, limits=bounds)  # fmt: skip
 

@@ -83,7 +83,8 @@ class Straightening(Classification):
     """Classification by a model that looks first through a spatial transformer; draws what that made of the images.
 
     model: Standardized around a Sequential with a part named `transformer`.
-    batch: where it holds the angle by which each image was turned, turned_back is 1 - Var(what is left of it) / Var(angle).
+    batch: image, label, and the angle by which each image was turned.
+    turned_back: 1 - Var(what is left of the angle) / Var(angle).
     """
 
     def __init__(self, model: nn.Module, classes: Sequence[str], label_smoothing: float = 0.0):
@@ -92,18 +93,17 @@ class Straightening(Classification):
 
     def evaluate(self, batch: Batch) -> None:
         super().evaluate(batch)
-        if "angle" in batch:
-            outer: Any = self.model
-            affine = outer.model.transformer.affine(outer.standardize(batch["image"])).float()
-            turn = torch.atan2(affine[:, 1, 0] - affine[:, 0, 1], affine[:, 0, 0] + affine[:, 1, 1])
-            self.metrics["turned_back"].update(-turn, batch["angle"])
+        outer: Any = self.model
+        affine = outer.model.transformer.affine(outer.standardize(batch["image"])).float()
+        turn = torch.atan2(affine[:, 1, 0] - affine[:, 0, 1], affine[:, 0, 0] + affine[:, 1, 1])
+        self.metrics["turned_back"].update(-turn, batch["angle"])
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         outer: Any = self.model
         image = batch["image"][:16]
         with torch.no_grad():
             seen = outer.model.transformer(outer.standardize(image)) * outer.deviation + outer.mean
-        original = interpolate(image.float() / (255 if image.dtype == torch.uint8 else 1), seen.shape[-2:], mode="bilinear")
+        original = interpolate(figures.scaled(image), seen.shape[-2:], mode="bilinear")
         pairs = torch.stack([original, seen], 1).flatten(0, 1)
         titles = [side for label in batch["label"][:16].tolist() for side in (self.classes[label], "as seen")]
         return {**super().figures(batch), "straightened": figures.image_grid(pairs, titles)}

@@ -80,7 +80,10 @@ class Detection(Task):
         raw = self.raw(batch)
         total, count = self.cost(raw, batch)
         self.metrics["loss"].update(total / count, count)
-        found = self.found(raw, batch["image"].shape[2:], least=0.01)
+        self.rank(self.found(raw, batch["image"].shape[2:], least=0.01), batch)
+
+    def rank(self, found: list[Found], batch: Batch) -> None:
+        """Updates the average precision by what was found on the images of a batch."""
         for seen, boxes, label in zip(found, batch["boxes"], batch["box_label"], strict=True):
             real = label >= 0
             overlap = iou(seen.boxes.double(), boxes[real].double())
@@ -90,8 +93,10 @@ class Detection(Task):
     @torch.inference_mode()
     def predict(self, inputs: Batch, *, least: float = 0.5) -> dict[str, Any]:
         """boxes in pixels, probability of at least `least`, and name of what is found on each image, most probable first."""
-        image = inputs["image"]
-        found = self.found(self.raw(inputs), image.shape[2:], least=least)
+        return self.told(self.found(self.raw(inputs), inputs["image"].shape[2:], least=least))
+
+    def told(self, found: list[Found]) -> dict[str, Any]:
+        """What was found, as predict gives it."""
         return {
             "label": [[self.classes[i] for i in seen.label.tolist()] for seen in found],
             "probability": [seen.probability for seen in found],

@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from torchmetrics import MeanMetric, MetricCollection
 
 from thalweg.figures import palette, tinted
-from thalweg.layers.boxes import area, encode, iou, match
+from thalweg.layers.boxes import area, encode, iou, mask_iou, match
 from thalweg.layers.regions import paste, pyramid_align
 from thalweg.metrics import AveragePrecision
 from thalweg.models.vision.rcnn import ONES, detections, picked
@@ -37,13 +37,6 @@ def sample(positive: Tensor, negative: Tensor, count: int, most: int) -> tuple[T
 def offset_loss(offsets: Tensor, boxes: Tensor, anchors: Tensor, deviation: Sequence[float] = (0.1, 0.1, 0.2, 0.2)) -> Tensor:
     """Smooth L1 between offsets and those of the boxes, summed over the four.   [batch n 4] each -> [batch n]"""
     return smooth_l1_loss(offsets.float(), encode(boxes, anchors, deviation), beta=BETA, reduction="none").sum(-1)
-
-
-def mask_iou(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union of masks.   bool [n height width], [m height width] -> [n m]"""
-    one, other = first.flatten(1).float(), second.flatten(1).float()
-    both = one @ other.T
-    return both / (one.sum(1)[:, None] + other.sum(1) - both).clamp(min=1)
 
 
 class RegionDetection(Detection):
@@ -127,11 +120,7 @@ class RegionDetection(Detection):
         """What share of the true boxes one of the first 100 regions overlaps by half, and how precise the detections are."""
         overlap, real = iou(batch["boxes"], raw["regions"][:, :100]), batch["box_label"] >= 0
         self.metrics["recall"].update((overlap.amax(-1) >= 0.5)[real].float())
-        found = self.found(raw, batch["image"].shape[2:], 0.01)
-        for seen, boxes, label in zip(found, batch["boxes"], batch["box_label"], strict=True):
-            shared = iou(seen.boxes.double(), boxes[label >= 0].double())
-            for name in ("mAP50", "mAP"):
-                self.metrics[name].update(shared, seen.probability, seen.label, label[label >= 0])
+        self.rank(self.found(raw, batch["image"].shape[2:], 0.01), batch)
 
 
 class TwoStageDetection(RegionDetection):
@@ -218,12 +207,7 @@ class TwoStageDetection(RegionDetection):
     def predict(self, inputs: Batch, *, least: float = 0.5) -> dict[str, Any]:
         """What is on each image, most probable first: its name, probability of at least `least`, box and, if told, pixels."""
         raw = self.raw(inputs)
-        found = self.found(raw, inputs["image"].shape[2:], least=least)
-        said: dict[str, Any] = {
-            "label": [[self.classes[i] for i in seen.label.tolist()] for seen in found],
-            "probability": [seen.probability for seen in found],
-            "boxes": [seen.boxes for seen in found],
-        }
+        said = self.told(self.found(raw, inputs["image"].shape[2:], least=least))
         if "masks" in raw:
             said["masks"] = [masks[p >= least] for masks, p in zip(raw["masks"], raw["probability"], strict=True)]
         return said

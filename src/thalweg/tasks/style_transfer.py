@@ -99,7 +99,7 @@ class StyleTransfer(Task):
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """The picture by itself, and between the two images that it is made of."""
         image = self.picture().detach()
-        content, painting = (x.float() / (255 if x.dtype == torch.uint8 else 1) for x in (batch["image"], batch["style"]))
+        content, painting = (figures.scaled(batch[name]) for name in ("image", "style"))
         return {
             "picture": figures.picture(image[0]),
             "content, picture, style": figures.image_grid(torch.cat([content, image, painting])),

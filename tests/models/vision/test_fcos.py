@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from thalweg.models.vision.fcos import FCOS, Pyramid, fcos
+from thalweg.models.vision.fcos import FCOS, fcos
 from thalweg.models.vision.ssd import Plain
 
 
@@ -18,17 +18,6 @@ def test_every_pixel_of_every_map_is_a_place_and_their_squares_fill_the_image():
     assert_close(cells[13], torch.tensor([1 / 12, 1 / 8, 2 / 12, 2 / 8]))  # second row, second column
     assert_close(cells[96 + 5], torch.tensor([5 / 6, 0, 1, 1 / 4]))
     assert_close(logits.sigmoid(), torch.full_like(logits, 0.01), atol=0.02, rtol=0)  # nothing, at first
-
-
-def test_what_the_coarsest_map_sees_reaches_the_finest():
-    pyramid = Pyramid([2, 3, 4], 8, 1).double()
-    maps = [torch.randn(1, c, e, e, dtype=torch.float64, requires_grad=True) for c, e in ((2, 8), (3, 4), (4, 2))]
-    finest, *_, coarsest = found = pyramid(maps)
-    assert [x.shape[-1] for x in found] == [8, 4, 2, 1]
-    assert all(gradient.any() for gradient in torch.autograd.grad(finest.sum(), maps, retain_graph=True))
-    seen = torch.autograd.grad(coarsest.sum(), maps, allow_unused=True)
-    assert seen[0] is None
-    assert seen[2].any()
 
 
 def test_a_map_of_odd_extent_is_enlarged_to_the_finer_one():

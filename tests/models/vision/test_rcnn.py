@@ -17,7 +17,6 @@ from thalweg.models.vision.rcnn import (
     RCNN,
     FasterRCNN,
     FastRCNN,
-    FeaturePyramid,
     detections,
     faster_rcnn,
     mask_rcnn,
@@ -81,17 +80,6 @@ def test_what_torchvision_has_not_is_not_exported(tmp_path):
         export(small(), tmp_path, "torchvision")
     with pytest.raises(ValueError, match="architecture='ssd300'"):
         layout.arguments({"architecture": "ssd300", "num_classes": 91})
-
-
-def test_a_pyramid_adds_what_smaller_maps_saw_at_twice_the_extent():
-    pyramid = FeaturePyramid([2, 3], 4).double()
-    large, little = torch.randn(1, 2, 4, 6, dtype=torch.float64), torch.randn(1, 3, 2, 3, dtype=torch.float64)
-    told = pyramid.lateral[1](little)
-    inner = pyramid.lateral[0](large) + told.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    expected = [pyramid.output[0](inner), pyramid.output[1](told)]
-    found = pyramid([large, little])
-    for ours, theirs in zip(found, [*expected, expected[1][..., ::2, ::2]], strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
 def greedy(boxes, score, threshold):

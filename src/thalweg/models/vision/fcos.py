@@ -3,8 +3,8 @@
 A pyramid gives maps of several extents, which all know what the coarsest saw; two small networks, the same for every map,
 give C logits and the logarithms of the distances to the left, top, right and bottom side, in sides of the pixel.
     box = centre - side exp(left, top), centre + side exp(right, bottom)
-Tian, Shen, Chen, He 2019, arXiv:1904.01355; pyramid: Lin et al. 2016, arXiv:1612.03144. Instead of the paper's centreness
-logits learn how good their box is, see `thalweg.tasks.detection.TaskAligned`.
+Tian, Shen, Chen, He 2019, arXiv:1904.01355. Instead of the paper's centreness logits learn how good their box is, see
+`thalweg.tasks.detection.TaskAligned`.
 """
 
 import math
@@ -12,33 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from thalweg.layers.boxes import anchors
+from thalweg.layers.pyramid import FeaturePyramid
 from thalweg.layers.trunk import trunk
 from thalweg.models import builder
-
-
-class Pyramid(nn.Module):
-    """Each map, and what the coarser ones made of it, as so many channels; below the last, maps of half the extent.
-
-    p_l = 3x3(1x1(x_l) + enlarged(1x1(x_{l+1}) + ...)).
-    """
-
-    def __init__(self, widths: list[int], channels: int, coarser: int):
-        super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths)
-        self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in widths)
-        self.stages = nn.ModuleList(nn.Conv2d(channels, channels, 3, 2, 1) for _ in range(coarser))
-
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        inner = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
-        for level in range(len(inner) - 2, -1, -1):
-            inner[level] = inner[level] + interpolate(inner[level + 1], inner[level].shape[2:])
-        found = [output(x) for output, x in zip(self.output, inner, strict=True)]
-        for stage in self.stages:
-            found.append(stage(found[-1].relu()))
-        return found
 
 
 def tower(channels: int, depth: int) -> nn.Sequential:
@@ -66,7 +44,8 @@ class FCOS(nn.Module):
         if not widths:
             raise ValueError(f"finest={finest}: the maps of {type(backbone).__name__} are all finer")
         self.backbone, self.scales = backbone, len(widths)
-        self.pyramid = Pyramid(widths, channels, coarser)
+        self.pyramid = FeaturePyramid(widths, channels)
+        self.stages = nn.ModuleList(nn.Conv2d(channels, channels, 3, 2, 1) for _ in range(coarser))
         self.label_tower, self.box_tower = tower(channels, depth), tower(channels, depth)
         self.label_head, self.box_head = nn.Conv2d(channels, num_classes, 3, padding=1), nn.Conv2d(channels, 4, 3, padding=1)
         nn.init.normal_(self.label_head.weight, std=0.01)
@@ -77,6 +56,8 @@ class FCOS(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         maps = self.pyramid(self.backbone.features(image)[-self.scales :])  # type: ignore[operator]
+        for stage in self.stages:
+            maps.append(stage(maps[-1].relu()))
         logits, distances, cells = [], [], []
         for x, shift in zip(maps, self.shift, strict=True):
             logits.append(self.label_head(self.label_tower(x)).flatten(2).mT)

@@ -6,7 +6,7 @@ Faster R-CNN     the network's own maps propose                            Ren e
 Mask R-CNN       and a second branch gives the pixels of each              He et al. 2017, arXiv:1703.06870
 
 p(class | region) = softmax(logits), class 0 is "nothing"; box = region moved and scaled by the offsets of that class.
-Maps of all extents see alike through a feature pyramid (Lin et al. 2016, arXiv:1612.03144).   D2L 13.8
+Maps of all extents see alike through a feature pyramid.   D2L 13.8
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, max_pool2d, relu
+from torch.nn.functional import max_pool2d, relu
 
 from thalweg.layers.boxes import anchors, area, class_nms, clip, decode, ordered_nms
+from thalweg.layers.pyramid import FeaturePyramid
 from thalweg.layers.regions import pyramid_align, roi_align, roi_pool
 from thalweg.layers.trunk import trunk
 from thalweg.models import builder
@@ -130,28 +131,6 @@ class FastRCNN(nn.Module):
         return {"regions": regions, "logits": logits, "offsets": offsets}
 
 
-class FeaturePyramid(nn.Module):
-    """Maps of several extents with as many channels each, the large ones told what the small ones saw; and a smaller one.
-
-    p_l = 3x3(1x1(x_l) + twice as large(...p_{l+1} before its 3x3)).   Lin et al. 2016, arXiv:1612.03144
-    """
-
-    def __init__(self, in_channels: Sequence[int], channels: int):
-        super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
-        self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
-        for convolution in (*self.lateral, *self.output):
-            nn.init.kaiming_uniform_(convolution.weight, a=1)  # type: ignore[arg-type]
-            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-
-    def forward(self, maps: Maps) -> Maps:
-        inner = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
-        for level in reversed(range(len(inner) - 1)):
-            inner[level] = inner[level] + interpolate(inner[level + 1], inner[level].shape[-2:])
-        maps = [output(x) for output, x in zip(self.output, inner, strict=True)]
-        return [*maps, max_pool2d(maps[-1], 1, 2)]
-
-
 class ProposalHead(nn.Module):
     """For every anchor at every place of every map, whether something is there and the offsets of its box.
 
@@ -235,9 +214,10 @@ class FasterRCNN(nn.Module):
         self.mask_head = MaskHead(channels, num_classes) if masks else None
 
     def maps(self, image: Tensor) -> Maps:
-        """The maps of the pyramid, the largest first."""
+        """The maps of the pyramid, the largest first, and every second pixel of the last."""
         seen = self.backbone.features(image)  # type: ignore[operator]
-        return self.pyramid(seen[-len(self.pyramid.lateral) :])
+        maps = self.pyramid(seen[-len(self.pyramid.lateral) :])
+        return [*maps, max_pool2d(maps[-1], 1, 2)]
 
     def anchors(self, maps: Maps, size: Sequence[int]) -> list[Tensor]:
         """The anchors of each map, [anchor 4]."""
