@@ -1,5 +1,6 @@
 """The command: help without torch, one-line errors that name the thing, prediction."""
 
+import json
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from thalweg.build import adapt, build, save
 from thalweg.layers.standardize import standardize
 from thalweg.models.vision.lenet import lenet
 from thalweg.tasks.classification import Classification
+from thalweg.training import checkpoint
 
 
 def thalweg(*words):
@@ -105,6 +107,20 @@ def test_a_private_recipe_runs_and_resumes(tmp_path, capsys):
     assert "holds a run already" in capsys.readouterr().err
     cli.main(["run", "--resume", str(out)])
     assert "test accuracy" in capsys.readouterr().out
+
+
+def test_who_resumes_a_run_can_change_its_rate_which_the_run_remembers(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    cli.main(["run", "lenet-digits", "--out", out, "--steps", "4", "--checkpoint-every", "2"])
+    (tmp_path / "run" / "checkpoints" / "step-00000004.safetensors").unlink()
+    cli.main(["run", "--resume", out, "--lr-scale", "0.5"])
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["lr_scales"] == [[2, 0.5]]
+    assert [checkpoint.read(tmp_path / "run" / "checkpoints")["training"][name] for name in ("number", "lr_scale")] == [4, 0.5]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--resume", out, "--lr-scale", "0"])
+    assert "--lr-scale 0.0: expected a number above 0" in capsys.readouterr().err
 
 
 @pytest.fixture

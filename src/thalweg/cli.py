@@ -53,9 +53,13 @@ def command(words: list[str]) -> None:
 def run(words: list[str]) -> None:
     """Train by a recipe: thalweg run RECIPE [--hyper-parameters]"""
     if words[:1] == ["--resume"] and len(words) > 1:
-        if len(words) > 2:
-            raise Problem(f"--resume goes on with what the run was started with; unexpected {words[2]}")
-        return launch.resume(Path(words[1]))
+        parser = _Parser("thalweg run --resume", allow_abbrev=False,
+                         description="Goes on with a run as it was started, from its newest checkpoint.")  # fmt: skip
+        parser.add_argument("run", type=Path, metavar="RUN")
+        parser.add_argument("--lr-scale", type=float, default=1.0, metavar="FLOAT",
+                            help="factor on all learning rates from here on (default 1.0)")  # fmt: skip
+        resumed = _parse(parser, words[1:])
+        return launch.resume(resumed.run, resumed.lr_scale)
     if not words or words[0].startswith("-"):
         return _run_help(words)
     recipe = launch.find(words[0])

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import json
+import math
 import os
 import shlex
 import subprocess
@@ -93,8 +94,10 @@ def _module(recipe: Recipe) -> ModuleType:
     return module
 
 
-def resume(folder: Path) -> None:
-    """Goes on with a run as it was started."""
+def resume(folder: Path, lr_scale: float = 1.0) -> None:
+    """Goes on with a run as it was started.   lr_scale: factor on its learning rates from here on"""
+    if not 0 < lr_scale < math.inf:
+        raise Problem(f"--lr-scale {lr_scale}: expected a number above 0")
     if not (folder / "run.json").exists():
         raise Problem(f"--resume {folder}: no run there, run.json is missing")
     try:
@@ -108,7 +111,7 @@ def resume(folder: Path) -> None:
     for argument in recipe.node.args.kwonlyargs:
         if argument.annotation and "Path" in ast.unparse(argument.annotation) and arguments.get(argument.arg) is not None:
             arguments[argument.arg] = Path(arguments[argument.arg])
-    train(recipe, arguments, {**facts["circumstances"], "out": folder}, facts)
+    train(recipe, arguments, {**facts["circumstances"], "out": folder}, facts, lr_scale)
 
 
 def experiment_of(recipe: Recipe, arguments: dict[str, Any], circumstances: dict[str, Any]) -> Any:
@@ -156,7 +159,11 @@ def range_test(recipe: Recipe, arguments: dict[str, Any], circumstances: dict[st
 
 
 def train(
-    recipe: Recipe, arguments: dict[str, Any], circumstances: dict[str, Any], resumed: dict[str, Any] | None = None
+    recipe: Recipe,
+    arguments: dict[str, Any],
+    circumstances: dict[str, Any],
+    resumed: dict[str, Any] | None = None,
+    lr_scale: float = 1.0,
 ) -> None:
     """Calls the recipe, runs its experiment, and prints what came of it."""
     if circumstances["checkpoint_every"] is not None and circumstances["checkpoint_every"] < 1:
@@ -187,7 +194,8 @@ def train(
         for name, text in experiment.notes.items():
             print(f"{name}: {text}", flush=True)
     try:
-        facts = run(training, folder, facts, checkpoint_every=circumstances["checkpoint_every"], resume=resumed is not None)
+        facts = run(training, folder, facts, checkpoint_every=circumstances["checkpoint_every"], resume=resumed is not None,
+                    lr_scale=lr_scale)  # fmt: skip
         if distribution.rank() == 0:
             with writing(folder):
                 report = write_report(folder)

@@ -66,11 +66,13 @@ def run(
     *,
     checkpoint_every: int | None = None,
     resume: bool = False,
+    lr_scale: float = 1.0,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Trains, evaluates, keeps the best weights, tests them, draws; returns the facts with seconds and metrics.
 
     facts: what run.json says about how the run was started.   checkpoint_every: steps; each evaluation if None.
+    lr_scale: a factor on the learning rates of a resumed run, from where it goes on.
     Stopped, with what to do, if the loss is no number, the disk is full, no checkpoint is whole, or the person
     pressed Ctrl-C.
     """
@@ -79,7 +81,7 @@ def run(
     try:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            return _run(training, folder, facts, checkpoint_every, resume, progress)
+            return _run(training, folder, facts, checkpoint_every, resume, lr_scale, progress)
     except Diverged as error:
         raise Stopped(f"{error}{_examples(training, error.step)}. Lower the learning rate, lengthen the warm-up, set clip, or "
                       "run in --precision fp32; if it is always these examples, look at them",
@@ -101,11 +103,15 @@ def _examples(training: Training, step: int) -> str:
     return f" on the training examples {[index for batch in batches for index in batch]}"
 
 
-def _run(training, folder, facts, checkpoint_every, resume, progress) -> dict[str, Any]:
+def _run(training, folder, facts, checkpoint_every, resume, lr_scale, progress) -> dict[str, Any]:
     experiment, first = training.experiment, distribution.rank() == 0
     best: dict[str, Any] = {"value": None, "step": 0, "since": 0, "seconds": 0.0, "lines": 0}
     if resume:
         best = _restored(training, folder) or best
+        if lr_scale != 1:
+            training.lr_scale *= lr_scale
+            training.save(folder / "checkpoints", best)  # so that a kill does not forget it
+            facts = {**facts, "lr_scales": [*facts.get("lr_scales", []), [training.number, lr_scale]]}
     facts = {**facts, "precision": training.precision, "device": str(training.device), "steps": experiment.length}
     with ExitStack() as held:
         recorder = None
