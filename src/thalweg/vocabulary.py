@@ -45,10 +45,14 @@ class LabelledFeatures(TypedDict, total=False):
 
 
 class TokenSequences(TypedDict, total=False):
-    """Token ids of texts; mask is True where a token is real."""
+    """Token ids of texts.
+
+    mask: where a token is real.   begins: False where a row goes on from that of the batch before.
+    """
 
     tokens: Int[Tensor, "batch time"]
     mask: Bool[Tensor, "batch time"]
+    begins: Bool[Tensor, " batch"]
 
 
 class Transductions(TypedDict):

@@ -1,11 +1,13 @@
 """Characters and windows of a long text."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thalweg.data.text import Characters, Windows
+from thalweg.data.text import Characters, Partition, Windows
 
 
 @given(st.text(min_size=1))
@@ -98,3 +100,23 @@ def test_what_gives_no_windows_is_refused_by_name(time, arguments, message):
 def test_windows_are_augmented_as_other_batches_are():
     marked = next(iter(Windows(torch.arange(30), 4, 2, augment=[lambda batch, random: {**batch, "mark": torch.ones(1)}])))
     assert set(marked) == {"tokens", "mask", "mark"}
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 60), st.booleans())
+def test_a_batch_goes_on_where_the_one_before_ended(context, rows, more, shuffle):
+    tokens = torch.arange(context * (1 + rows) + more)
+    stream = Partition(tokens, context, rows, shuffle=shuffle)
+    batches = list(stream)
+    for before, after in pairwise(batches):
+        assert torch.equal(before["tokens"][:, -1], after["tokens"][:, 0])
+    assert [batch["begins"].tolist() for batch in batches] == [[k == 0] * rows for k in range(len(batches))]
+    predicted = torch.cat([batch["tokens"][:, 1:] for batch in batches], 1)
+    assert len(set(predicted.flatten().tolist())) == predicted.numel()
+    assert predicted.numel() > len(tokens) - 1 - context * (rows + shuffle)
+    if not shuffle:
+        assert int(batches[0]["tokens"][0, 0]) == 0
+
+
+def test_a_text_too_short_for_its_rows_is_refused():
+    with pytest.raises(ValueError, match="a text of 11, expected at least 12 for context=3 and batch_size=3"):
+        Partition(torch.arange(11), 3, 3)

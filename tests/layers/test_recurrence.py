@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, one_hot, softmax
 from torch.testing import assert_close
 
-from thalweg.layers.recurrence import QRNN, SCRN, ClockworkRNN, Jordan, PeepholeLSTM, irnn
+from thalweg.layers.recurrence import QRNN, SCRN, ClockworkRNN, Jordan, PeepholeLSTM, irnn, truncated
 from thalweg.layers.state_space import S4D, Mamba
 
 LAYERS = {
@@ -406,3 +406,23 @@ def test_a_jordan_network_learns_sooner_what_depends_on_its_output_and_an_elman_
     jordan, elman = error_after_training(Jordan(1, 16, 1), delayed), error_after_training(Elman(), delayed)
     assert elman < 0.2
     assert jordan > 0.7  # its memory has no place for the last two inputs; the variance is 0.9
+
+
+def test_randomly_truncated_gradients_are_on_average_the_whole_one():
+    u, xs, copies = torch.tensor(0.7, dtype=torch.float64, requires_grad=True), [0.5, -0.3, 0.8, 0.2], 40_000
+
+    def last(cut):
+        h = torch.zeros(copies, 1, dtype=torch.float64)
+        weight = u.expand(copies, 1).clone()
+        weight.retain_grad()
+        for x in xs:
+            h = (x + weight * cut(h)).tanh()
+        h.sum().backward()
+        return h.detach(), weight.grad
+
+    (h, whole), (same, ours) = last(lambda h: h), last(lambda h: truncated(h, 0.6))
+    torch.testing.assert_close(same, h)
+    assert ours.std() > 0.05
+    assert (ours.mean() - whole.mean()).abs() < 5 * ours.std() / copies**0.5
+    with pytest.raises(ValueError, match="keep=0"):
+        truncated(h, 0.0)

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import re
 import tarfile
 import tempfile
 import zlib
@@ -230,16 +231,27 @@ def cifar10() -> Splits:
     return split(read("data_batch_*.bin*"), read("test_batch*.bin*"), CIFAR10_CLASSES)
 
 
-def tiny_shakespeare() -> str:
-    """1,115,394 characters of Shakespeare's plays.   Karpathy 2015"""
-    plain = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-    if path := find("tiny-shakespeare/input.txt.gz"):
+def _text(name: str, url: str, sha256: str) -> str:
+    """A text, from its file compressed by gzip if that is there; by the SHA-256 of the text itself."""
+    if path := find(f"{name}.gz"):
         try:
             text = gzip.decompress(path.read_bytes())
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
-        if (found := hashlib.sha256(text).hexdigest()) != plain:
-            raise ValueError(f"{path}: its text has SHA-256 {found}, expected {plain}")
+        if (found := hashlib.sha256(text).hexdigest()) != sha256:
+            raise ValueError(f"{path}: its text has SHA-256 {found}, expected {sha256}")
         return text.decode()
+    return fetch(name, url, sha256).decode()
+
+
+def tiny_shakespeare() -> str:
+    """1,115,394 characters of Shakespeare's plays.   Karpathy 2015"""
     url = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-    return fetch("tiny-shakespeare/input.txt", url, plain).decode()
+    return _text("tiny-shakespeare/input.txt", url, "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed")
+
+
+def time_machine() -> str:
+    """H. G. Wells's novel as D2L reads it: small letters, and one blank for all between them.   D2L 8.2"""
+    url = "http://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt"
+    text = _text("time-machine/timemachine.txt", url, "8424dbd9532ac81f7e5f0b6add90e6952baea29158309d7d1bf3884f4e12c516")
+    return re.sub("[^a-z]+", " ", text.lower()).strip()

@@ -67,3 +67,32 @@ class Windows(Stream):
         mask = place < len(self.tokens)
         mask[window > 0, : self.context + 1 - self.stride] = False
         return self.augmented({"tokens": self.tokens[place.clamp(max=len(self.tokens) - 1)], "mask": mask}, number)
+
+
+class Partition(Stream):
+    """A long text cut into as many pieces as a batch has rows; a batch goes on where the one before ended.
+
+    So a recurrent network can keep its state from batch to batch. With shuffle each pass starts at another random place below
+    `context`; what the rows do not fill is left out.
+    tokens: [time] -> batches of tokens [batch_size context+1], whose last are the first of the next batch, and
+    begins [batch_size], True in the first batch of a pass.   D2L 8.3: sequential partitioning
+    ValueError if the text is shorter than batch_size context + context.
+    """
+
+    def __init__(self, tokens: Tensor, context: int, batch_size: int, *, shuffle: bool = False):
+        shortest = context * (1 + batch_size)
+        if context < 1 or len(tokens) < shortest:
+            raise ValueError(f"tokens: a text of {len(tokens)}, expected at least {shortest} for context={context} and "
+                             f"batch_size={batch_size}")  # fmt: skip
+        self.tokens, self.context = tokens, context
+        room = len(tokens) - 1 - (context - 1 if shuffle else 0)
+        super().__init__(room // (batch_size * context) * batch_size, batch_size, shuffle=shuffle)
+
+    def batch(self, number: int) -> Batch:
+        epoch, position = divmod(number, len(self))
+        start = position * self.context
+        if self.shuffle:
+            start += int(torch.randint(self.context, (), generator=generator(self.seed, epoch, 2)))
+        rows = torch.arange(self.batch_size)[:, None] * (len(self) * self.context)
+        tokens = self.tokens[start + rows + torch.arange(self.context + 1)]
+        return {"tokens": tokens, "begins": torch.full((self.batch_size,), position == 0)}

@@ -41,6 +41,18 @@ def _held(real: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
     return new if real is None else torch.where(real, new, old)
 
 
+def truncated(state: Float[Tensor, "batch *any"], keep: float) -> Float[Tensor, "batch *any"]:
+    """The same state, from which the gradient goes back in time with probability `keep` only, 1/keep times as large.
+
+    So it goes back 1/(1 - keep) places on average, and is on average the whole one: randomised truncation.   0 < keep <= 1
+    Tallec, Ollivier 2017, arXiv:1705.08209.   D2L 8.7
+    """
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep={keep}: expected a probability above 0")
+    gate = (torch.rand(len(state), *(1,) * (state.ndim - 1), device=state.device) < keep) / keep
+    return state.detach() + gate * (state - state.detach())
+
+
 def irnn(input_size: int, hidden_size: int) -> nn.RNN:
     """A plain recurrent network of rectifiers that at first keeps its state as it is: it learns over long times.
 

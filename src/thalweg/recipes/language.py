@@ -1,8 +1,11 @@
 """Recipes that read and write: a name in, an experiment out."""
 
+from typing import Literal
+
 from thalweg.build import build
-from thalweg.data.sources import tiny_shakespeare
-from thalweg.data.text import Characters, Windows
+from thalweg.data.sources import time_machine, tiny_shakespeare
+from thalweg.data.text import Characters, Partition, Windows
+from thalweg.models.language.recurrent import RecurrentLanguageModel
 from thalweg.models.language.rotary_gpt import RotaryGPT
 from thalweg.tasks.language_modelling import LanguageModelling
 from thalweg.training import Experiment
@@ -28,3 +31,25 @@ def gpt_shakespeare(*, epochs: int = 8, batch_size: int = 32, context: int = 128
     return Experiment(task=task, train=Windows(train, context, batch_size, shuffle=True), valid=Windows(valid, context, 64),
                       epochs=epochs, optimizer=optimizer, schedule=warmup(0.05, hold(0.55, linear())),
                       monitor="loss")  # fmt: skip
+
+
+def rnn_time_machine(*, cell: Literal["rnn", "gru", "lstm"] = "gru", num_layers: int = 1, hidden_dim: int = 256,
+                     partition: Literal["random", "sequential"] = "random", by_heart: bool = True, epochs: int = 500,
+                     batch_size: int = 32, context: int = 35, dropout: float = 0.0,
+                     lr: float = 2e-3) -> Experiment:  # fmt: skip
+    """A recurrent network learns The Time Machine, a character at a time.   D2L 8.5, 9.1-9.3
+
+    by_heart: as in D2L it learns the first 10,000 characters and is measured on those; if not, on the book's last tenth.
+    partition: whether a batch holds random windows, or goes on where the one before ended and the state is kept.
+    """
+    text = time_machine()
+    alphabet = "".join(sorted(set(text)))
+    tokens = Characters(alphabet).encode(text)
+    train, valid = (tokens[:10_000],) * 2 if by_heart else tokens.tensor_split([int(0.9 * len(tokens))])
+    model = build(RecurrentLanguageModel, vocab_size=len(alphabet), hidden_dim=hidden_dim, num_layers=num_layers, cell=cell,
+                  dropout=dropout)  # fmt: skip
+    unbroken = partition == "sequential"
+    task = build(LanguageModelling, model=model, alphabet=alphabet, context=len(text), rows=batch_size if unbroken else 0)
+    stream = (Partition if unbroken else Windows)(train, context, batch_size, shuffle=True)
+    return Experiment(task=task, train=stream, valid=Partition(valid, 500, 1), epochs=epochs, clip=1.0,
+                      optimizer=adamw(lr, weight_decay=0.0), schedule=linear(), monitor="loss")  # fmt: skip

@@ -1,5 +1,9 @@
 """Language modelling: what comes next?   LBDL 3.2, D2L 8.3"""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from matplotlib.figure import Figure
 from torch import Generator, Tensor, nn
@@ -18,27 +22,51 @@ from thalweg.vocabulary import Batch
 class LanguageModelling(Task):
     """Predicts every token from those before it.   loss = - sum_t log softmax(model(x_1 ... x_{t-1}))[x_t]
 
-    batch: tokens [batch time]; mask [batch time], True where a token is to be predicted, everywhere if absent.
+    batch: tokens [batch time]; mask [batch time], True where a token is to be predicted, everywhere if absent; begins [batch],
+    False where a row goes on from that of the batch before, whose state the model then keeps, without its gradient.
     alphabet: the characters, in the order of their tokens.   context: tokens that the model reads at most.
     own: share of the tokens that it reads in training which are its own guesses, so that it learns to go on after its own
     mistakes; own_steps: batches over which the share rises, see `ScheduledSampling`.
+    rows: of a training batch that may go on; the model's cache is then a list of tensors [layer batch hidden].
     """
 
     reads = "text"
 
-    def __init__(self, model: nn.Module, alphabet: str, context: int, own: float = 0.0, own_steps: int = 1):
+    def __init__(self, model: nn.Module, alphabet: str, context: int, own: float = 0.0, own_steps: int = 1, rows: int = 0):
         super().__init__()
+        for number, part in enumerate(model.new_cache(rows, 1) if rows else ()):  # type: ignore[operator]
+            self.register_buffer(f"state{number}", part)  # a checkpoint must hold it
+        self.rows, self.unbroken = rows, list[Tensor]()  # the state of training, and that of evaluation
         self.scheduled = ScheduledSampling(own, own_steps) if own else None
         self.model, self.characters, self.context = model, Characters(alphabet), context
         self.metrics = MetricCollection({"loss": MeanLoss(), "perplexity": Perplexity()}, compute_groups=False)
 
-    def surprise(self, tokens: Tensor, read: Tensor | None = None) -> Tensor:
+    def surprise(self, tokens: Tensor, read: Tensor | None = None, cache: Any = None) -> Tensor:
         """-log p, in nats, of every token but the first.   tokens: [batch time] -> [batch time-1]
 
-        read: what the model reads in place of the tokens before.
+        read: what the model reads in place of the tokens before.   cache: what it has read before these.
         """
-        logits, target = self.model(tokens[:, :-1] if read is None else read), tokens[:, 1:]
+        logits, target = self.model(tokens[:, :-1] if read is None else read, cache), tokens[:, 1:]
         return cross_entropy(logits.flatten(0, 1).float(), target.flatten(), reduction="none").view_as(target)
+
+    @contextmanager
+    def going_on(self, batch: Batch) -> Iterator[list[Tensor] | None]:
+        """The state from which a batch is read, and which is then kept for the next."""
+        if "begins" not in batch:
+            yield None
+            return
+        new = self.model.new_cache(len(batch["begins"]), 1)  # type: ignore[operator]
+        held = [getattr(self, f"state{number}") for number in range(len(new))] if self.training else self.unbroken
+        if not held or held[0].shape != new[0].shape:
+            held = new
+        state = [torch.where(batch["begins"][:, None], zero, was) for zero, was in zip(new, held, strict=True)]
+        yield state
+        after = [part.detach().to(zero) for part, zero in zip(state, new, strict=True)]
+        if self.training:
+            for number, part in enumerate(after):
+                getattr(self, f"state{number}").copy_(part)
+        else:
+            self.unbroken = after
 
     @torch.no_grad()
     def mixed(self, tokens: Tensor) -> Tensor:
@@ -47,14 +75,17 @@ class LanguageModelling(Task):
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor | int]:
         tokens = batch["tokens"]
-        surprise = self.surprise(tokens, self.mixed(tokens[:, :-1]) if self.training else None)
+        read = self.mixed(tokens[:, :-1]) if self.training else None
+        with self.going_on(batch) as cache:
+            surprise = self.surprise(tokens, read, cache)
         if "mask" not in batch:
             return surprise.sum(), surprise.numel()
         predicted = batch["mask"][:, 1:]
         return (surprise * predicted).sum(), predicted.sum()
 
     def evaluate(self, batch: Batch) -> None:
-        surprise = self.surprise(batch["tokens"])
+        with self.going_on(batch) as cache:
+            surprise = self.surprise(batch["tokens"], cache=cache)
         self.metrics.update(surprise[batch["mask"][:, 1:]] if "mask" in batch else surprise)
 
     def predict(
@@ -82,7 +113,7 @@ class LanguageModelling(Task):
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """How surprised the model is by each character of a real text, and of one it writes itself."""
         real = batch["tokens"][0]
-        start = self.characters.decode(real[: self.context // 4].tolist())
+        start = self.characters.decode(real[: min(self.context, len(real)) // 4].tolist())
         text = self.predict({"text": [start]}, length=len(real) - len(start))["text"][0]
         return {
             name: figures.coloured_text(
