@@ -1,4 +1,4 @@
-"""Families against the public implementation of the same model: a training step, and text token by token.
+"""Families against the public implementation of the same model: a training step, a look at images, and text token by token.
 
 ours       Training at its defaults (native bf16 where there is, channels-last, fused AdamW)
 default    the peer as its users get it: float32, torch's own layout and AdamW
@@ -101,6 +101,35 @@ def images(make_ours, make_peer, size: int, batch_size: int) -> dict:
     }, STEPS * batch_size)  # fmt: skip
 
 
+def seeing(make_ours, make_peer, size: int, batch_size: int) -> dict:
+    """What trained networks say of images: ours as `evaluate` asks it, the peer in evaluation mode."""
+    image = torch.randn(batch_size, 3, size, size)
+    training = Training(Experiment(task=Naming(make_ours()), train=Same({}), steps=STEPS, optimizer=adamw(1e-3)), device="cpu")
+    task, peers = training.task.eval(), {name: make_peer().eval() for name in ("default", "best")}
+    peers["best"].to(memory_format=torch.channels_last)
+
+    def timed(see) -> float:
+        start = time.perf_counter()
+        for _ in range(STEPS):
+            see()
+        return time.perf_counter() - start
+
+    def see_ours() -> None:
+        with torch.no_grad(), training.autocast():
+            task.model(training.place({"image": image})["image"])
+
+    def see(name: str) -> None:
+        best = name == "best"
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=best and BF16):
+            peers[name](image.contiguous(memory_format=torch.channels_last) if best else image)
+
+    return compared({
+        "ours": lambda: timed(see_ours),
+        "default": lambda: timed(lambda: see("default")),
+        "best": lambda: timed(lambda: see("best")),
+    }, STEPS * batch_size)  # fmt: skip
+
+
 def small_stem() -> nn.Module:
     model = timm.create_model("resnet18", num_classes=10)
     model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
@@ -153,6 +182,7 @@ if __name__ == "__main__":
     print(json.dumps({
         "what": "images or tokens a second; over: how many times faster ours is than the peer",
         "resnet18_32_timm": images(lambda: resnet18(num_classes=10, stem="small"), small_stem, 32, 128),
+        "resnet18_32_seeing_timm": seeing(lambda: resnet18(num_classes=10, stem="small"), small_stem, 32, 128),
         "vit_tiny_224_timm": images(lambda: ViT(192, 12, 3, num_classes=10),
                                     lambda: timm.create_model("vit_tiny_patch16_224", num_classes=10), 224, 16),
         "gpt2_6x384_transformers": texts(),
