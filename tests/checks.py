@@ -24,8 +24,11 @@ Input = Tensor | tuple[Tensor, ...]
 def example_input(kinds: list[str], arguments: dict[str, Any], shape: list[int]) -> Input:
     """What a model of that kind is given: token ids below vocab_size, or numbers in [0, 1).
 
-    An encoder-decoder is given a source, every second one half as long, its mask, and a target.
+    An encoder-decoder is given a source, every second one half as long, its mask, and a target; a tagger words, letters, mask.
     """
+    if "tagger" in kinds:
+        mask = torch.arange(shape[1]) < torch.tensor([shape[1], shape[1] // 2]).repeat(shape[0])[: shape[0], None]
+        return torch.randint(arguments["vocab_size"], shape[:2]), torch.randint(arguments["num_letters"], shape), mask
     if "encoder-decoder" in kinds:
         mask = torch.ones(shape, dtype=torch.bool)
         mask[1::2, shape[1] // 2 :] = False
@@ -162,6 +165,17 @@ def writes_what_a_source_says(model: nn.Module, x: tuple[Tensor, Tensor, Tensor]
         torch.testing.assert_close(found, expected[swapped, t : t + 1], **same)
 
 
+def labels_every_word(model: nn.Module, x: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Logits at every word, which padding behind the sentence does not change."""
+    tokens, letters, mask = x
+    logits = model(*x)
+    assert logits.shape[:2] == tokens.shape
+    longer = model(*(torch.cat([part, torch.zeros_like(part[:, :2])], 1) for part in x))
+    torch.testing.assert_close(longer[:, : tokens.shape[1]][mask], logits[mask], rtol=1e-4, atol=1e-4)
+    other = model(torch.where(mask, tokens, (tokens + 1) % 2), letters, mask)
+    torch.testing.assert_close(other[mask], logits[mask], rtol=1e-4, atol=1e-4)
+
+
 def samples_from_a_latent(model: nn.Module, latent: Tensor) -> None:
     assert latent.shape[1:] == (model.latent_dim,)
     assert len(model(latent)) == len(latent)
@@ -190,6 +204,7 @@ PROMISES: dict[str, Callable[[nn.Module, Any], None]] = {
     "segmenter": names_every_pixel,
     "language-model": reads_backwards_only,
     "encoder-decoder": writes_what_a_source_says,
+    "tagger": labels_every_word,
     "generator": samples_from_a_latent,
     "restorer": keeps_the_extent,
     "policy": gives_a_distribution,

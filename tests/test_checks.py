@@ -170,6 +170,25 @@ def test_an_encoder_decoder_that_reads_what_it_must_not_or_forgets_is_rejected(m
         checks.answers_as("encoder-decoder", Comparing(mistake), x)
 
 
+class Spelling(nn.Module):
+    """Says how often each letter stands in a word, less how often in the whole sentence."""
+
+    def __init__(self, mistake: str = "") -> None:
+        super().__init__()
+        self.mistake = mistake
+
+    def forward(self, tokens, letters, mask):
+        counts = nn.functional.one_hot(letters, 5).sum(2).float() + tokens[..., None]
+        return counts - (counts if self.mistake == "reads padding" else counts * mask[..., None]).sum(1, keepdim=True)
+
+
+def test_a_tagger_that_reads_padding_is_rejected():
+    x = checks.example_input(["tagger"], {"vocab_size": 5, "num_letters": 5}, [2, 6, 4])
+    checks.answers_as("tagger", Spelling(), x)
+    with pytest.raises(AssertionError):
+        checks.answers_as("tagger", Spelling("reads padding"), x)
+
+
 def test_a_generator_of_another_latent_is_rejected():
     checks.answers_as("generator", Good(), X)
     with pytest.raises(AssertionError):

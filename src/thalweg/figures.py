@@ -84,7 +84,7 @@ def draw_boxes(
     for axis in axes.flat:
         axis.axis("off")
     for index, (axis, picture) in enumerate(zip(axes.flat, pixels, strict=False)):
-        axis.imshow(picture)
+        axis.imshow(picture, extent=(0, picture.shape[1], picture.shape[0], 0))  # a box at 0 is at the edge, not in a pixel
         for number, (left, top, right, bottom) in enumerate(boxes[index].tolist()):
             colour = colours[index][number] if colours else "gold"
             axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))

@@ -244,6 +244,44 @@ class Verification(_Features):
         return binary_auroc((1 + similarity.flatten()) / 2, (label[1::2, None] == label[::2]).flatten().long())
 
 
+def spans(labels: Sequence[str]) -> set[tuple[int, int, str]]:
+    """Begin, end and kind of every name in labels O, B-kind, I-kind; an I-kind after another kind begins a name too."""
+    found, start, kind = set[tuple[int, int, str]](), 0, ""
+    for place, label in enumerate([*labels, "O"]):
+        mark, _, now = label.partition("-")
+        if kind and (mark != "I" or now != kind):
+            found.add((start, place, kind))
+            kind = ""
+        if now and not kind:
+            start, kind = place, now
+    return found
+
+
+class SpanF1(Metric):
+    """2 right / (found + there): names of which begin, end and kind are right, those found, and those that are there.
+
+    classes: O, B-kind and I-kind.   Tjong Kim Sang, De Meulder 2003, as conlleval counts.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, classes: Sequence[str], **arguments: Any):
+        super().__init__(**arguments)
+        self.classes = tuple(classes)
+        self.add_state("counts", torch.zeros(3, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, said: Tensor, label: Tensor, mask: Tensor) -> None:
+        """Labels that were given, the true ones, and where words are, each [batch time]."""
+        for one, true, real in zip(said, label, mask, strict=True):
+            found, there = (spans([self.classes[number] for number in row[real].tolist()]) for row in (one, true))
+            self.counts += self.counts.new_tensor([len(found & there), len(found), len(there)])
+
+    def compute(self) -> Tensor:
+        return 2 * self.counts[0] / self.counts[1:].sum().clamp(min=1)
+
+
 class AveragePrecision(Metric):
     """Mean average precision of a detector by COCO's rules, from what its boxes, or masks, share with the true ones.
 

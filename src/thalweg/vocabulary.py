@@ -178,6 +178,15 @@ class Restorer(Protocol):
 
 
 @runtime_checkable
+class Tagger(Protocol):
+    """Logits of the labels of every word of a sentence, by the words and by the letters of each."""
+
+    def forward(
+        self, tokens: Int[Tensor, "batch time"], letters: Int[Tensor, "batch time letter"], mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch time label"]: ...
+
+
+@runtime_checkable
 class ActionValue(Protocol):
     """The expected return of every action."""
 
@@ -200,6 +209,7 @@ KINDS: dict[str, type] = {
     "segmenter": Segmenter,
     "language-model": LanguageModel,
     "encoder-decoder": EncoderDecoder,
+    "tagger": Tagger,
     "generator": Generator,
     "restorer": Restorer,
     "action-value": ActionValue,

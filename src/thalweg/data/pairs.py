@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from thalweg.data.sources import MissingData, fetch, find
-from thalweg.data.streams import Stream, generator
+from thalweg.data.streams import ByLength, generator
 from thalweg.vocabulary import Batch
 
 RESERVED = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -70,34 +70,20 @@ def frequent(texts: Iterable[str], least: int = 2) -> str:
     return " ".join(sorted((word for word in counts if counts[word] >= least), key=lambda word: (-counts[word], word)))
 
 
-class Pairs(Stream):
+class Pairs(ByLength):
     """Batches of pairs of sentences, each side padded to its longest.
 
     source, target: tokens from `Words.encode` -> source_tokens, target_tokens [batch time] and source_mask, target_mask,
-    True where a token is real. A target begins with <bos>. A shuffled pass puts pairs of like length into a batch, so that
-    little is padding, and takes the batches in random order.
+    True where a token is real. A target begins with <bos>.
     """
 
     def __init__(self, source: Sequence[Tensor], target: Sequence[Tensor], batch_size: int, *, shuffle: bool = False):
         if len(source) != len(target):
             raise ValueError(f"target: {len(target)} sentences for {len(source)} of the source")
-        super().__init__(len(source), batch_size, shuffle=shuffle)
+        length = torch.tensor([len(one) + len(other) for one, other in zip(source, target, strict=True)])
+        super().__init__(length, batch_size, shuffle=shuffle)
         start = torch.tensor([BOS])
         self.source, self.target = source, [torch.cat([start, sentence]) for sentence in target]
-        self.length = torch.tensor([len(one) + len(other) for one, other in zip(source, target, strict=True)])
-
-    def order(self, epoch: int) -> Tensor:
-        if self.shuffle and self._order[0] != epoch:
-            near = self.length + 2 * torch.rand(self.size, generator=generator(self.seed, epoch))
-            self._order = epoch, near.argsort()
-        return super().order(epoch)
-
-    def indices(self, number: int) -> Tensor:
-        if self.shuffle:
-            epoch, place = divmod(number, len(self))
-            shuffled = torch.randperm(len(self), generator=generator(self.seed, epoch, 3))
-            number = epoch * len(self) + int(shuffled[place])
-        return super().indices(number)
 
     def fetch(self, indices: Tensor) -> Batch:
         batch: Batch = {}

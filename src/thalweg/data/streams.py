@@ -99,6 +99,30 @@ class TensorStream(Stream):
         return take(self.tensors, indices)
 
 
+class ByLength(Stream):
+    """Examples of different lengths: a shuffled pass puts those of like length into a batch, so that little is padding.
+
+    length: [example].   The batches come in random order.
+    """
+
+    def __init__(self, length: Tensor, batch_size: int, *, shuffle: bool = False):
+        super().__init__(len(length), batch_size, shuffle=shuffle)
+        self.length = length
+
+    def order(self, epoch: int) -> Tensor:
+        if self.shuffle and self._order[0] != epoch:
+            near = self.length + 2 * torch.rand(self.size, generator=generator(self.seed, epoch))
+            self._order = epoch, near.argsort()
+        return super().order(epoch)
+
+    def indices(self, number: int) -> Tensor:
+        if self.shuffle:
+            epoch, place = divmod(number, len(self))
+            shuffled = torch.randperm(len(self), generator=generator(self.seed, epoch, 3))
+            number = epoch * len(self) + int(shuffled[place])
+        return super().indices(number)
+
+
 class Part(Stream):
     """Some of the examples of a stream, by their indices; seen as that stream fetches them."""
 

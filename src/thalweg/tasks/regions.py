@@ -212,6 +212,12 @@ class TwoStageDetection(RegionDetection):
             said["masks"] = [masks[p >= least] for masks, p in zip(raw["masks"], raw["probability"], strict=True)]
         return said
 
+    def figures(self, batch: Batch) -> dict[str, Figure]:
+        """As of boxes; and, if it tells masks, those of some images."""
+        some = {"image": batch["image"][:4]}
+        told = self.predict(some)
+        return super().figures(batch) | ({"masks": self.draw(some, told)} if "masks" in told else {})
+
     def draw(self, inputs: Batch, predicted: dict[str, Any]) -> Figure:
         """The images with what was found on them, its pixels in the colour of its class."""
         if "masks" in predicted:

@@ -1,0 +1,128 @@
+"""Sentences whose words have labels: parts of speech, names.   D2L 15.6, LEE: Sequence Labelling"""
+
+import gzip
+import lzma
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from thalweg.data.pairs import PAD, UNK, Words
+from thalweg.data.sources import MissingData, find
+from thalweg.data.streams import ByLength
+from thalweg.data.text import Characters
+from thalweg.vocabulary import Batch
+
+LETTERS = 16  # of a word that are read: the first and the last half of so many, where it has more
+
+
+class Sentence(NamedTuple):
+    """The words of a sentence and the label of each."""
+
+    words: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+class Labelled(NamedTuple):
+    """Sentences in three parts, and the labels, sorted."""
+
+    train: list[Sentence]
+    valid: list[Sentence]
+    test: list[Sentence]
+    classes: tuple[str, ...]
+
+
+def read_conll(lines: Iterable[str], word: int, label: int) -> tuple[list[Sentence], Counter[str]]:
+    """The sentences of a file of CoNLL's form: a word a line, columns with tabs between, an empty line between sentences.
+
+    word, label: columns.   Lines that begin with # count as none, nor do those whose first column is no whole number where
+    the word is not in the first (CoNLL-U: spans 3-4 and words left out 3.1).   How many lines were left out, by reason.
+    """
+    sentences, now, left_out = list[Sentence](), list[tuple[str, str]](), Counter[str]()
+    for line in [*lines, ""]:
+        columns = line.rstrip("\n").split("\t")
+        if not line.strip():
+            if now:
+                words, labels = zip(*now, strict=True)
+                sentences.append(Sentence(words, labels))
+            now = []
+        elif line.startswith("#") and len(columns) == 1:
+            continue
+        elif len(columns) <= max(word, label) or not columns[word].strip() or not columns[label].strip():
+            left_out["without a word and a label"] += 1
+        elif not word or columns[0].isdigit():
+            now.append((columns[word], columns[label]))
+    return sentences, left_out
+
+
+def _parts(files: Sequence[str], origin: str, word: int, label: int) -> Labelled:
+    """Training, validation and test sentences of three files, compressed by gzip or xz."""
+    parts = []
+    for name in files:
+        if (path := find(name)) is None:
+            raise MissingData(f"{name} is neither in THALWEG_DATA nor in the cache: {origin}")
+        try:
+            text = (lzma if path.suffix == ".xz" else gzip).decompress(path.read_bytes()).decode()
+        except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        parts.append(read_conll(text.split("\n"), word, label)[0])
+    classes = sorted({label for part in parts for sentence in part for label in sentence.labels})
+    train, valid, test = parts
+    return Labelled(train, valid, test, tuple(classes))
+
+
+def english_web_treebank() -> Labelled:
+    """16,622 English sentences from the web, with the universal part of speech of each word.   Silveira et al. 2014"""
+    files = [f"ud-english-ewt/en_ewt-ud-{part}.conllu.xz" for part in ("train", "dev", "test")]
+    return _parts(files, "github.com/UniversalDependencies/UD_English-EWT", word=1, label=3)
+
+
+def wnut17() -> Labelled:
+    """5,690 English sentences of social media, with names that are rare: persons, places, groups, works, products.
+
+    Labels are O, or B-kind where a name begins and I-kind where it goes on.   Derczynski et al. 2017
+    """
+    files = [f"wnut17-ner/{part}" for part in ("wnut17train.conll.gz", "emerging.dev.conll.gz", "emerging.test.annotated.gz")]
+    return _parts(files, "github.com/leondz/emerging_entities_17", word=0, label=1)
+
+
+class Letters:
+    """Tokenisers of words, and of the letters of each: what a `Tagger` reads.
+
+    words: those that are known, see `Words`.   alphabet: the letters that are known; token 0 is padding, 1 the unknown letter.
+    """
+
+    def __init__(self, words: str, alphabet: str):
+        self.words, self.characters = Words(words), Characters(alphabet)
+
+    def encode(self, words: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens [time] and letters [time letter]."""
+        tokens = torch.tensor([self.words.number.get(word.lower(), UNK) for word in words])
+        shown = [word if len(word) <= LETTERS else word[: LETTERS // 2] + word[-LETTERS // 2 :] for word in words]
+        letters = torch.zeros(len(words), LETTERS, dtype=torch.long)
+        for row, word in zip(letters, shown, strict=True):
+            row[: len(word)] = torch.tensor([2 + self.characters.number.get(letter, -1) for letter in word])
+        return tokens, letters
+
+
+class LabelledSentences(ByLength):
+    """Batches of tokens, mask, label [batch time] and letters [batch time letter], padded to the longest sentence."""
+
+    def __init__(
+        self, sentences: Sequence[Sentence], reader: Letters, classes: Sequence[str], batch_size: int, *, shuffle: bool = False
+    ):
+        number = {label: place for place, label in enumerate(classes)}
+        self.examples = [
+            {"tokens": tokens, "letters": letters, "label": torch.tensor([number[label] for label in sentence.labels])}
+            for sentence in sentences
+            for tokens, letters in [reader.encode(sentence.words)]
+        ]
+        super().__init__(torch.tensor([len(sentence.words) for sentence in sentences]), batch_size, shuffle=shuffle)
+
+    def fetch(self, indices: Tensor) -> Batch:
+        chosen = [self.examples[index] for index in indices.tolist()]
+        batch = {name: pad_sequence([one[name] for one in chosen], batch_first=True) for name in chosen[0]}
+        return {**batch, "mask": batch["tokens"] != PAD}

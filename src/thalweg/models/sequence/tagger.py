@@ -1,0 +1,59 @@
+"""A tagger says of each word what it is, by its letters, by itself, and by the words around it.
+
+e_t = [embedding(word_t), max over places of relu(conv(embedding(letters_t)))],   logits_t = head(context(e)_t)
+context: a bidirectional LSTM sees the whole sentence, one in reading direction what came before, a window its neighbours.
+Chiu, Nichols 2015, arXiv:1511.08308; Ma, Hovy 2016, arXiv:1603.01354.   D2L 9.4, LEE: RNN, Self-Attention
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+class Tagger(nn.Module):
+    """tokens, mask: [batch time], letters: [batch time letter] (0 is padding) -> logits [batch time label]
+
+    context: "both" (bidirectional LSTM), "before" (LSTM) or "window": `window` words either side, 0 for the word alone.
+    hidden_dim: of the context, both directions together.   ValueError for another context, or an odd hidden_dim.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        num_letters: int,
+        num_labels: int,
+        embed_dim: int = 100,
+        letter_dim: int = 50,
+        hidden_dim: int = 256,
+        context: str = "both",
+        window: int = 2,
+        dropout: float = 0.5,
+    ):
+        super().__init__()
+        if context not in ("both", "before", "window") or hidden_dim % 2:
+            raise ValueError(
+                f"context={context!r}, hidden_dim={hidden_dim}: expected both, before or window, and an even number"
+            )
+        self.embedding = nn.Embedding(vocab_size, embed_dim, padding_idx=0)
+        self.letter_embedding = nn.Embedding(num_letters, 25, padding_idx=0)
+        self.letter_conv = nn.Conv1d(25, letter_dim, 3, padding=1)
+        self.dropout, width = nn.Dropout(dropout), embed_dim + letter_dim
+        if context == "window":
+            self.context: nn.Module = nn.Conv1d(width, hidden_dim, 2 * window + 1, padding=window)
+        else:
+            directions = 2 if context == "both" else 1
+            self.context = nn.LSTM(width, hidden_dim // directions, batch_first=True, bidirectional=directions == 2)
+        self.head = nn.Linear(hidden_dim, num_labels)
+
+    def forward(
+        self, tokens: Int[Tensor, "batch time"], letters: Int[Tensor, "batch time letter"], mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch time label"]:
+        spelt = self.letter_conv(self.letter_embedding(letters.flatten(0, 1)).mT).relu().amax(-1).unflatten(0, tokens.shape)
+        x = self.dropout(torch.cat([self.embedding(tokens), spelt], -1)) * mask[..., None]
+        if isinstance(self.context, nn.Conv1d):
+            seen = self.context(x.mT).mT.relu()
+        else:
+            packed = pack_padded_sequence(x, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+            seen, _ = pad_packed_sequence(self.context(packed)[0], batch_first=True, total_length=tokens.shape[1])
+        return self.head(self.dropout(seen))

@@ -1,0 +1,122 @@
+"""Sequence labelling: its losses against all sequences of labels, and sentences whose labels hang together."""
+
+from itertools import product
+
+import pytest
+import torch
+from definitions import EXACT
+from torch.testing import assert_close
+
+from thalweg.build import build, load, save
+from thalweg.data.labelled import LabelledSentences, Letters, Sentence
+from thalweg.models.sequence.tagger import Tagger
+from thalweg.tasks.labelling import Labelling
+from thalweg.training import Experiment
+from thalweg.training.loop import Training, evaluate
+from thalweg.training.optimisers import adamw
+
+OBJECTIVES = ("independent", "crf", "perceptron", "svm")
+
+
+def task(objective: str, classes=("O", "B-x", "I-x"), words: str = "a b c", **arguments) -> Labelling:
+    model = build(Tagger, vocab_size=7, num_letters=5, num_labels=len(classes), embed_dim=8, hidden_dim=8, **arguments)
+    made = build(Labelling, model=model, classes=classes, words=words, alphabet="abc", objective=objective)
+    if made.chain:
+        for parameter in made.chain.parameters():
+            torch.nn.init.normal_(parameter)
+    return made.double()
+
+
+def every(made: Labelling, logits):
+    """The score of every sequence of labels of a sentence."""
+    mask = torch.ones(1, len(logits), dtype=torch.bool)
+    return {y: made.chain.score(logits[None], torch.tensor([y]), mask)[0] for y in product(range(3), repeat=len(logits))}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES[1:])
+def test_each_loss_of_a_chain_is_that_of_its_definition(objective):
+    made, logits, label = task(objective), torch.randn(4, 3, dtype=torch.float64), (0, 1, 2, 0)
+    batch = {"label": torch.tensor([[*label, 1]]), "mask": torch.tensor([[True] * 4 + [False]])}
+    padded = torch.cat([logits, torch.zeros(1, 3)])[None]
+    scores = every(made, logits)
+    wrong = {y: sum(a != b for a, b in zip(y, label, strict=True)) for y in scores}
+    rivals = [score + wrong[y] * (objective == "svm") for y, score in scores.items()]
+    total = torch.stack(rivals).logsumexp(0) if objective == "crf" else max(rivals)
+    assert_close(made.cost(padded, batch)[0], total - scores[label], **EXACT)
+
+
+def test_the_loss_of_the_structured_svm_is_at_least_the_labels_that_are_wrong():
+    for seed in range(30):
+        torch.manual_seed(seed)
+        made, logits = task("svm"), 2 * torch.randn(6, 5, 3, dtype=torch.float64)
+        batch = {"label": torch.randint(3, (6, 5)), "mask": torch.arange(5) < torch.randint(1, 6, (6, 1))}
+        wrong = ((made.said(logits, batch["mask"]) != batch["label"]) & batch["mask"]).sum(1)
+        assert (made.cost(logits, batch) >= wrong - 1e-6).all()
+        assert wrong.sum() > 0
+
+
+def alternating(count: int) -> list[Sentence]:
+    """Words that do not say their label: names are of two words, so that the labels depend on each other alone."""
+    made = []
+    for seed in range(count):
+        draw = torch.Generator().manual_seed(seed)
+        words, labels = [], []
+        while len(words) < 9:
+            named = torch.rand((), generator=draw) < 0.5
+            words += ["a", "b"] if named else ["c"]
+            labels += ["B-x", "I-x"] if named else ["O"]
+        made.append(Sentence(tuple("c" if word == "b" else word for word in words), tuple(labels)))
+    return made
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_word_alone_does_not_tell_what_its_neighbours_do(objective):
+    torch.manual_seed(0)
+    made = task(objective, context="window", window=0).float()
+    train, valid = (LabelledSentences(part, made.reader, made.classes, 16) for part in (alternating(64), alternating(80)[64:]))
+    training = Training(Experiment(task=made, train=train, steps=150, optimizer=adamw(0.02)), device="cpu")
+    first = dict(evaluate(training, valid))["accuracy"]
+    for _ in training:
+        pass
+    measured = dict(evaluate(training, valid))
+    assert measured["accuracy"] > first
+    if objective == "independent":
+        assert measured["f1"] < 0.9  # c is the second of a name, or none
+    else:
+        assert measured["f1"] == 1.0
+
+
+def test_it_says_the_label_of_each_word_and_comes_back_from_its_folder(tmp_path):
+    torch.manual_seed(0)
+    made = task("crf").float().eval()
+    said = made.predict({"text": ["Abc, a!"]}, count=3)["text"][0]
+    assert [line.split(" ")[1].partition("/")[0] for line in said.split("\n")] == [","] * 3
+    assert len(set(said.split("\n"))) == 3
+    save(made, tmp_path / "model")
+    assert load(tmp_path / "model").eval().predict({"text": ["Abc, a!"]}, count=3)["text"] == [said]
+    with pytest.raises(ValueError, match="has no word"):
+        made.predict({"text": ["  "]})
+    with pytest.raises(ValueError, match="count=2"):
+        task("independent").float().predict({"text": ["a"]}, count=2)
+    with pytest.raises(ValueError, match="objective='hmm'"):
+        task("hmm")
+
+
+def test_what_a_word_sees_is_its_context():
+    tokens, letters, mask = torch.randint(4, 7, (1, 7)), torch.randint(1, 5, (1, 7, 16)), torch.ones(1, 7, dtype=torch.bool)
+    sees = {"both": set(range(7)), "before": {0, 1, 2, 3}, "window": {2, 3, 4}}
+    for context, expected in sees.items():
+        model = Tagger(7, 5, 3, context=context, window=1).double().eval()
+        embedded = model.embedding(tokens).detach().requires_grad_()
+        model.embedding.forward = lambda _, x=embedded: x
+        model(tokens, letters, mask)[0, 3].sum().backward()
+        assert {place for place in range(7) if embedded.grad[0, place].any()} == expected
+    with pytest.raises(ValueError, match="context='after'"):
+        Tagger(7, 5, 3, context="after")
+
+
+def test_padding_changes_no_label():
+    made = task("crf").eval()
+    batch = LabelledSentences(alternating(4), Letters("a b c", "abc"), made.classes, 4).fetch(torch.arange(4))
+    longer = {name: torch.cat([x, torch.zeros_like(x)], 1) for name, x in batch.items()}
+    assert_close(made.loss(batch)[0], made.loss(longer)[0])
