@@ -1,17 +1,23 @@
 """Recipes that translate: a name in, an experiment out."""
 
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch import nn
+
 from thalweg.build import build
 from thalweg.data.pairs import Corpus, Pair, Pairs, Words, frequent, tatoeba_fra_eng
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
+from thalweg.models.sequence.transformer import Transformer
 from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
 from thalweg.training.schedules import linear, warmup
 
 
-def _translation(corpus: Corpus, *, attention: bool, embed_dim: int, hidden_dim: int, dropout: float, least: int,
-                 epochs: float, batch_size: int, lr: float, own: float) -> Experiment:  # fmt: skip
-    """A recurrent encoder-decoder learns the pairs; words that occur less than `least` times are unknown."""
+def _translation(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict[str, Any], *, least: int, epochs: float,
+                 batch_size: int, lr: float, own: float = 0.0) -> Experiment:  # fmt: skip
+    """An encoder-decoder learns the pairs; words that occur less than `least` times are unknown."""
     known = [frequent((pair[side] for pair in corpus.train), least) for side in (0, 1)]
     words = [Words(text) for text in known]
 
@@ -20,8 +26,7 @@ def _translation(corpus: Corpus, *, attention: bool, embed_dim: int, hidden_dim:
         return Pairs(source, target, batch_size, shuffle=shuffle)
 
     train = stream(corpus.train, batch_size, shuffle=True)
-    model = build(AttentionSeq2Seq if attention else Seq2Seq, source_vocab_size=len(words[0]),
-                  target_vocab_size=len(words[1]), embed_dim=embed_dim, hidden_dim=hidden_dim, dropout=dropout)  # fmt: skip
+    model = build(make, source_vocab_size=len(words[0]), target_vocab_size=len(words[1]), **arguments)
     longest = 10 + max(map(len, train.target))
     task = build(Transduction, model=model, source_words=known[0], target_words=known[1], longest=longest, own=own,
                  own_steps=max(1, round(epochs * len(train) / 2)))  # fmt: skip
@@ -41,5 +46,19 @@ def seq2seq_tatoeba(*, attention: bool = True, epochs: float = 3, batch_size: in
 
     Pairs of up to eight words a side; no source sentence is in two parts.   own: share of scheduled sampling at the end.
     """
-    return _translation(tatoeba_fra_eng(longest=8), attention=attention, embed_dim=embed_dim, hidden_dim=hidden_dim,
-                        dropout=dropout, least=4, epochs=epochs, batch_size=batch_size, lr=lr, own=own)  # fmt: skip
+    arguments = {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "dropout": dropout}
+    return _translation(tatoeba_fra_eng(longest=8), AttentionSeq2Seq if attention else Seq2Seq, arguments, least=4,
+                        epochs=epochs, batch_size=batch_size, lr=lr, own=own)  # fmt: skip
+
+
+def transformer_tatoeba(*, epochs: float = 3, batch_size: int = 128, embed_dim: int = 192, num_layers: int = 3,
+                        num_heads: int = 4, hidden_dim: int = 512, dropout: float = 0.1, norm_first: bool = True,
+                        cross: Literal["last", "same", "all"] = "last", lr: float = 2e-3) -> Experiment:  # fmt: skip
+    """A Transformer reads English and writes French.   LBDL 5.3, D2L 10.7, LEE Transformer
+
+    norm_first, cross: see `Transformer`.   The pairs and parts are those of seq2seq-tatoeba.
+    """
+    arguments = {"embed_dim": embed_dim, "num_layers": num_layers, "num_heads": num_heads, "hidden_dim": hidden_dim,
+                 "dropout": dropout, "norm_first": norm_first, "cross": cross}  # fmt: skip
+    return _translation(tatoeba_fra_eng(longest=8), Transformer, arguments, least=4, epochs=epochs, batch_size=batch_size,
+                        lr=lr)  # fmt: skip

@@ -131,6 +131,7 @@ class Transduction(Task):
         lines = {name: list(enumerate(error.tolist(), 1)) for name, error in errors.items()}
         drawn = {"error by place": figures.curves(lines, xlabel="place in the target", ylabel="share of wrong words")}
         if hasattr(self.model, "alignment"):
-            asked = {"text": [self.source_words.decode(batch["source_tokens"][0].tolist())]}
+            longest = int(batch["source_mask"].sum(1).argmax())
+            asked = {"text": [self.source_words.decode(batch["source_tokens"][longest].tolist())]}
             drawn["alignment"] = self.draw(asked, self.predict(asked, show_alignment=True))  # type: ignore[assignment]
         return drawn

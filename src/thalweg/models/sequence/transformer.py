@@ -1,0 +1,198 @@
+"""The Transformer: a sentence is read by attention to itself, and written by attention to what is written and to what was read.
+
+A block adds to x what it makes of it: x + f(norm(x)), or, as in 2017, norm(x + f(x)), which needs a warm-up to learn.
+Encoder:  self-attention, perceptron;   decoder:  self-attention to the past, cross-attention to the encoder, perceptron.
+Tokens enter as sqrt(embed_dim) embedding + sinusoids of their places; the logits are the products with the embedding.
+Vaswani et al. 2017, arXiv:1706.03762; norms first: Xiong et al. 2020, arXiv:2002.04745.   LBDL 5.3, D2L 10.7, LEE Transformer
+"""
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from thalweg.layers.attention import attention, attention_weights
+from thalweg.layers.position import sinusoidal
+
+
+class Attention(nn.Module):
+    """Multi-head attention to keys and values that are given: of the same places, or of what was read."""
+
+    def __init__(self, embed_dim: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.query, self.key, self.value, self.output = (nn.Linear(embed_dim, embed_dim) for _ in range(4))
+
+    def split(self, x: Tensor) -> Tensor:
+        """[batch time embed] -> [batch head time dim]"""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def read(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values of a memory, [batch head read dim] each."""
+        return self.split(self.key(memory)), self.split(self.value(memory))
+
+    def forward(
+        self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout: float = 0.0, causal: bool = False
+    ) -> Tensor:
+        y = attention(self.split(self.query(x)), key, value, mask, dropout=dropout, causal=causal)
+        return self.output(y.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """x + f(norm(x)) or norm(x + f(x)) for each part f: self-attention, in a decoder cross-attention too, and a perceptron.
+
+    y = W_down relu(W_up x) is the same at every place; dropout on what each part adds, and on the weights of attention.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, hidden_dim: int, dropout: float, norm_first: bool, crosses: bool):
+        super().__init__()
+        self.norm_first, self.dropout = norm_first, nn.Dropout(dropout)
+        self.attention, self.attention_norm = Attention(embed_dim, num_heads), nn.LayerNorm(embed_dim)
+        if crosses:
+            self.cross, self.cross_norm = Attention(embed_dim, num_heads), nn.LayerNorm(embed_dim)
+        self.up, self.down = nn.Linear(embed_dim, hidden_dim), nn.Linear(hidden_dim, embed_dim)
+        self.mlp_norm = nn.LayerNorm(embed_dim)
+
+    def _before(self, x: Tensor, norm: nn.Module) -> Tensor:
+        return norm(x) if self.norm_first else x
+
+    def _after(self, x: Tensor, added: Tensor, norm: nn.Module) -> Tensor:
+        x = x + self.dropout(added)
+        return x if self.norm_first else norm(x)
+
+    def attend(self, x: Tensor, mask: Tensor | None = None, past: list[Tensor] | None = None) -> Tensor:
+        """Self-attention: to all places that the mask shows, or, with a past, to that and to the places up to one's own.
+
+        past: keys and values of the places before; those of these places are added to it.
+        """
+        seen = self._before(x, self.attention_norm)
+        key, value = self.attention.read(seen)
+        if past is not None:
+            past[:] = key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
+        dropout = self.dropout.p if self.training else 0.0
+        return self._after(x, self.attention(seen, key, value, mask, dropout, causal=past is not None), self.attention_norm)
+
+    def look(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        """Cross-attention; the targets of a source ask side by side, as if they were its times, so nothing is copied."""
+        seen, dropout = self._before(x, self.cross_norm), self.dropout.p if self.training else 0.0
+        added = self.cross(seen.reshape(len(key), -1, x.shape[-1]), key, value, mask, dropout)
+        return self._after(x, added.view_as(x), self.cross_norm)
+
+    def looked(self, x: Tensor, key: Tensor, mask: Tensor) -> Tensor:
+        """How much `look` takes from each place that was read.   [batch head time read]"""
+        return attention_weights(self.cross.split(self.cross.query(self._before(x, self.cross_norm))), key, mask)
+
+    def think(self, x: Tensor) -> Tensor:
+        """The perceptron."""
+        return self._after(x, self.down(self.up(self._before(x, self.mlp_norm)).relu()), self.mlp_norm)
+
+
+class Memory(NamedTuple):
+    """Keys and values for each layer of the decoder, [batch head read dim] each, and where they are real."""
+
+    read: list[tuple[Tensor, Tensor]]
+    mask: Tensor
+
+
+class Transformer(nn.Module):
+    """source_tokens, source_mask: [batch read], target_tokens: [batch time] -> logits [batch time target_vocab_size]
+
+    num_layers: of the encoder, and of the decoder.   hidden_dim: inside the perceptrons, 4 embed_dim if None.
+    norm_first: x + f(norm(x)), which learns without a warm-up; else norm(x + f(x)).
+    cross: what a layer of the decoder looks at: the "last" layer of the encoder, the "same" one, or a mean of "all" of them
+    with weights that it learns (Bapna et al. 2018, arXiv:1808.07561).
+    ValueError for another, or if num_heads does not divide embed_dim.
+    """
+
+    encoder: Sequence[Block]
+    decoder: Sequence[Block]
+
+    def __init__(
+        self,
+        source_vocab_size: int,
+        target_vocab_size: int,
+        embed_dim: int = 512,
+        num_layers: int = 6,
+        num_heads: int = 8,
+        hidden_dim: int | None = None,
+        dropout: float = 0.1,
+        norm_first: bool = True,
+        cross: str = "last",
+    ):
+        super().__init__()
+        if embed_dim % num_heads or cross not in ("last", "same", "all"):
+            raise ValueError(f"embed_dim={embed_dim}, cross={cross!r}: expected a multiple of num_heads={num_heads}, and last, "
+                             "same or all")  # fmt: skip
+        self.embed_dim, self.cross, self.dropout = embed_dim, cross, nn.Dropout(dropout)
+        self.source_embedding = nn.Embedding(source_vocab_size, embed_dim)
+        self.target_embedding = nn.Embedding(target_vocab_size, embed_dim)
+        arguments = (embed_dim, num_heads, hidden_dim or 4 * embed_dim, dropout, norm_first)
+        for name in ("encoder", "decoder"):
+            self.add_module(name, nn.ModuleList(Block(*arguments, crosses=name == "decoder") for _ in range(num_layers)))
+        self.encoder_norm, self.decoder_norm = (nn.LayerNorm(embed_dim) if norm_first else nn.Identity() for _ in range(2))
+        self.mixture = nn.Parameter(torch.zeros(num_layers, num_layers)) if cross == "all" else None
+        for weight in self.parameters():
+            if weight.ndim == 2 and weight is not self.mixture:
+                nn.init.xavier_uniform_(weight)
+        for embedding in (self.source_embedding, self.target_embedding):
+            nn.init.normal_(embedding.weight, std=embed_dim**-0.5)
+
+    def forward(
+        self,
+        source_tokens: Int[Tensor, "batch read"],
+        source_mask: Bool[Tensor, "batch read"],
+        target_tokens: Int[Tensor, "batch time"],
+    ) -> Float[Tensor, "batch time vocab"]:
+        return self.decode(target_tokens, self.encode(source_tokens, source_mask))
+
+    def embedded(self, tokens: Tensor, embedding: nn.Embedding, start: int = 0) -> Tensor:
+        """Tokens with their places, the first of which is `start`."""
+        x = sqrt(self.embed_dim) * embedding(tokens)
+        return self.dropout(x + sinusoidal(start, tokens.shape[1], self.embed_dim, x))
+
+    def encode(self, source_tokens: Int[Tensor, "batch read"], source_mask: Bool[Tensor, "batch read"]) -> Memory:
+        """What each layer of the decoder looks at."""
+        x, mask, layers = self.embedded(source_tokens, self.source_embedding), source_mask[:, None, None], []
+        for block in self.encoder:
+            x = block.think(block.attend(x, mask))
+            layers.append(self.encoder_norm(x))
+        if self.mixture is not None:
+            layers = list(torch.einsum("dl,lbth->dbth", self.mixture.softmax(1).to(x), torch.stack(layers)))
+        seen = layers[-1:] * len(layers) if self.cross == "last" else layers
+        return Memory([block.cross.read(y) for block, y in zip(self.decoder, seen, strict=True)], mask)
+
+    def decode(
+        self, target_tokens: Int[Tensor, "rows time"], memory: Memory, cache: list[Tensor] | None = None
+    ) -> Float[Tensor, "rows time vocab"]:
+        copies = len(target_tokens) // len(memory.mask)
+        held = self.new_cache(memory, copies, target_tokens.shape[1]) if cache is None else cache
+        x = self.embedded(target_tokens, self.target_embedding, held[0].shape[2])
+        for number, (block, read) in enumerate(zip(self.decoder, memory.read, strict=True)):
+            past = held[2 * number : 2 * number + 2]
+            x = block.think(block.look(block.attend(x, past=past), *read, memory.mask))
+            held[2 * number : 2 * number + 2] = past
+        return linear(self.decoder_norm(x), self.target_embedding.weight)
+
+    def new_cache(self, memory: Memory, copies: int, time: int) -> list[Tensor]:
+        """Keys and values of the decoder's places so far, of each layer, [rows head place dim]: none yet."""
+        key = memory.read[0][0]
+        return [key.new_empty(len(key) * copies, key.shape[1], 0, key.shape[3]) for _ in range(2 * len(self.decoder))]
+
+    def alignment(
+        self,
+        source_tokens: Int[Tensor, "batch read"],
+        source_mask: Bool[Tensor, "batch read"],
+        target_tokens: Int[Tensor, "batch time"],
+    ) -> Float[Tensor, "batch time read"]:
+        """Where the last layer of the decoder looks before it writes the word that follows each: the mean of its heads."""
+        memory = self.encode(source_tokens, source_mask)
+        held = self.new_cache(memory, 1, target_tokens.shape[1])
+        x = looks = self.embedded(target_tokens, self.target_embedding)
+        for block, read in zip(self.decoder, memory.read, strict=True):
+            looks = block.attend(x, past=held[:2])
+            x = block.think(block.look(looks, *read, memory.mask))
+        return self.decoder[-1].looked(looks, memory.read[-1][0], memory.mask).mean(1)

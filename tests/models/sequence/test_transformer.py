@@ -1,0 +1,102 @@
+"""The Transformer against torch's, and what its blocks must and must not know of each other."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from thalweg.models.sequence.transformer import Attention, Block, Transformer
+
+
+def pair() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    source, target = torch.randint(11, (3, 7)), torch.randint(9, (3, 5))
+    return source, torch.arange(7) < torch.tensor([[7], [3], [5]]), target
+
+
+def copied(theirs: nn.MultiheadAttention, ours: Attention) -> None:
+    for layer, weight, bias in zip((ours.query, ours.key, ours.value), theirs.in_proj_weight.chunk(3),
+                                   theirs.in_proj_bias.chunk(3), strict=True):  # fmt: skip
+        weight.data.copy_(layer.weight)
+        bias.data.copy_(layer.bias)
+    theirs.out_proj.load_state_dict(ours.output.state_dict())
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_encoder_and_decoder_are_those_of_torch(norm_first):
+    ours = Transformer(11, 9, embed_dim=8, num_layers=2, num_heads=2, hidden_dim=12, norm_first=norm_first).double().eval()
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    theirs = nn.Transformer(8, 2, 2, 2, 12, norm_first=norm_first, batch_first=True).double().eval()
+    for side in ("encoder", "decoder"):
+        for block, layer in zip(getattr(ours, side), getattr(theirs, side).layers, strict=True):
+            copied(layer.self_attn, block.attention)
+            norms = [block.attention_norm, block.mlp_norm]
+            if side == "decoder":
+                copied(layer.multihead_attn, block.cross)
+                norms.insert(1, block.cross_norm)
+            for number, norm in enumerate(norms, 1):
+                getattr(layer, f"norm{number}").load_state_dict(norm.state_dict())
+            layer.linear1.load_state_dict(block.up.state_dict())
+            layer.linear2.load_state_dict(block.down.state_dict())
+        if norm_first:
+            getattr(theirs, side).norm.load_state_dict(getattr(ours, f"{side}_norm").state_dict())
+        else:
+            getattr(theirs, side).norm = None
+    source, mask, target = pair()
+    embedded = [ours.embedded(source, ours.source_embedding), ours.embedded(target, ours.target_embedding)]
+    causal = nn.Transformer.generate_square_subsequent_mask(5, dtype=torch.float64)
+    expected = theirs(*embedded, tgt_mask=causal, src_key_padding_mask=~mask, memory_key_padding_mask=~mask)
+    assert_close(ours(source, mask, target), expected @ ours.target_embedding.weight.T, rtol=1e-9, atol=1e-9)
+
+
+def test_sublayers_add_to_what_they_are_given_and_the_perceptron_sees_one_place():
+    block = Block(8, 2, 12, 0.0, norm_first=True, crosses=True).double()
+    x, memory = torch.randn(2, 5, 8, dtype=torch.float64), torch.randn(2, 7, 8, dtype=torch.float64)
+    other = x.clone()
+    other[:, 3] += 1
+    changed = (block.think(other) - block.think(x)).abs().amax((0, 2)) > 0
+    assert changed.tolist() == [False, False, False, True, False]
+    key, value = block.cross.read(memory)
+    for linear in (block.attention.output, block.cross.output, block.down):
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    same = block.think(block.look(block.attend(x), key, value, torch.ones(2, 1, 1, 7, dtype=torch.bool)))
+    assert torch.equal(same, x)
+
+
+@pytest.mark.parametrize("cross", ["last", "same", "all"])
+def test_which_layers_of_the_encoder_a_layer_of_the_decoder_looks_at(cross):
+    model = Transformer(11, 9, embed_dim=8, num_layers=3, num_heads=2, cross=cross).eval()
+    source, mask, _ = pair()
+    added = [nn.Parameter(torch.zeros(8)) for _ in range(3)]  # to what each layer of the encoder gives
+    for block, bias in zip(model.encoder, added, strict=True):
+        block.think = lambda x, think=block.think, bias=bias: think(x) + bias
+    for number, (key, _) in enumerate(model.encode(source, mask).read):
+        slopes = torch.autograd.grad(key.square().sum(), added, retain_graph=True, allow_unused=True)
+        reached = [slope is not None and bool(slope.any()) for slope in slopes]
+        assert reached == [cross != "same" or layer <= number for layer in range(3)]  # also through the layers between
+    if cross == "all":
+        assert_close(model.mixture.softmax(1), torch.full((3, 3), 1 / 3))
+    else:
+        assert model.mixture is None
+
+
+def test_a_target_depends_on_its_source_and_alignments_are_shares_of_it():
+    model = Transformer(11, 9, embed_dim=8, num_layers=2, num_heads=2).eval()
+    source, mask, target = pair()
+    looked = model.alignment(source, mask, target)
+    assert looked.shape == (3, 5, 7)
+    assert_close(looked.sum(-1), torch.ones(3, 5))
+    assert not looked[1, :, 3:].any()
+    other = source.clone()
+    other[0, 2] = (other[0, 2] + 1) % 11
+    apart = (model(other, mask, target) - model(source, mask, target)).abs().amax((1, 2))
+    assert apart[0] > 1e-4
+    assert apart[1:].max() < 1e-6
+
+
+def test_what_does_not_fit_is_named():
+    with pytest.raises(ValueError, match="embed_dim=9, cross='last': expected a multiple of num_heads=2"):
+        Transformer(5, 5, embed_dim=9, num_heads=2)
+    with pytest.raises(ValueError, match="cross='first'"):
+        Transformer(5, 5, embed_dim=8, num_heads=2, cross="first")
