@@ -361,3 +361,19 @@ def segmentations(
     if patches:
         figure.legend(handles=patches, loc="outside right upper", fontsize=8, ncols=-(-len(patches) // 24))
     return figure
+
+
+def polygons(
+    points: Sequence[Tensor], corners: Sequence[Sequence[int]], colours: Sequence[str], *, columns: int = 6
+) -> "Figure":
+    """Sets of points, each with a polygon whose corners are some of them.   points: [point 2] each; corners: their places"""
+    columns = min(columns, len(points))
+    rows = -(-len(points) // columns)
+    figure, axes = new_figure(1.7 * columns, 1.7 * rows, rows, columns)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, places, path, colour in zip(axes.flat, points, corners, colours, strict=False):
+        axis.plot(*places.cpu().numpy().T, ".", color="0.3", markersize=4)
+        axis.plot(*places[[*path, *path[:1]]].cpu().numpy().T, color=colour, linewidth=1.2)
+        axis.set_aspect("equal")
+    return figure

@@ -19,6 +19,12 @@ class MeanLoss(MeanMetric):
     higher_is_better = False  # type: ignore[assignment]
 
 
+class Share(MeanMetric):
+    """The mean of zeros and ones, or of shares, of which more is better."""
+
+    higher_is_better = True  # type: ignore[assignment]
+
+
 class Perplexity(MeanLoss):
     """exp of the mean loss in nats: among how many equally probable tokens one would be as unsure.   LBDL 3.2, D2L 8.4"""
 

@@ -35,6 +35,7 @@ PACKAGE = CATALOGUE.parent
 BOOKS = {"lbdl": "LBDL", "d2l": "D2L", "lee": "LEE", "primer": "primer"}
 KINDS = {
     "layer": "a part of a network",
+    "network": "a whole network whose inputs are its own",
     "loss": "what is minimised",
     "task": "what is learned: batch -> losses, metrics, predictions, pictures",
     "optimiser": "how a step is taken",

@@ -62,3 +62,17 @@ def transformer_tatoeba(*, epochs: float = 3, batch_size: int = 128, embed_dim: 
                  "dropout": dropout, "norm_first": norm_first, "cross": cross}  # fmt: skip
     return _translation(tatoeba_fra_eng(longest=8), Transformer, arguments, least=4, epochs=epochs, batch_size=batch_size,
                         lr=lr)  # fmt: skip
+
+
+def autoencoder_tatoeba(*, epochs: float = 3, batch_size: int = 128, embed_dim: int = 192, hidden_dim: int = 512,
+                        lr: float = 2e-3) -> Experiment:  # fmt: skip
+    """A GRU reads an English sentence into one vector, and another writes it again from that alone.   LEE RNN
+
+    Sentences of up to eight words, from seq2seq-tatoeba; those measured on are in no other part.
+    """
+    corpus = tatoeba_fra_eng(longest=8)
+    parts = (corpus.train, corpus.valid, corpus.test)
+    train, valid, test = (sorted({(source, source) for source, _ in part}) for part in parts)
+    arguments = {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "num_layers": 1, "dropout": 0.0}
+    return _translation(Corpus(train, valid, test, corpus.left_out), Seq2Seq, arguments, least=4, epochs=epochs,
+                        batch_size=batch_size, lr=lr)  # fmt: skip

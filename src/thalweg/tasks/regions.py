@@ -7,12 +7,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MetricCollection
 
 from thalweg.figures import palette, tinted
 from thalweg.layers.boxes import area, encode, iou, mask_iou, match
 from thalweg.layers.regions import paste, pyramid_align
-from thalweg.metrics import AveragePrecision
+from thalweg.metrics import AveragePrecision, Share
 from thalweg.models.vision.rcnn import ONES, detections, picked
 from thalweg.tasks.detection import Detection, Found
 from thalweg.vocabulary import Batch
@@ -56,7 +56,7 @@ class RegionDetection(Detection):
         self.regions = regions
         count = len(self.classes)
         self.metrics = MetricCollection(
-            {"mAP50": AveragePrecision(count, [0.5]), "mAP": AveragePrecision(count), "recall": MeanMetric()},
+            {"mAP50": AveragePrecision(count, [0.5]), "mAP": AveragePrecision(count), "recall": Share()},
             compute_groups=False,
         )
 
@@ -139,7 +139,7 @@ class TwoStageDetection(RegionDetection):
             raise ValueError(f"anchors={anchors}: expected at least 2, of which one may hold an object")
         self.anchors, count = anchors, len(self.classes)
         if model.model.mask_head is not None:  # type: ignore[union-attr]
-            self.metrics.add_metrics({"mask_mAP50": AveragePrecision(count, [0.5]), "mask_iou": MeanMetric()})
+            self.metrics.add_metrics({"mask_mAP50": AveragePrecision(count, [0.5]), "mask_iou": Share()})
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         image, scale = self.seen(batch)

@@ -190,6 +190,8 @@ def _look(training: Training, folder: Path, best: dict[str, Any], recorder: Reco
         raise ValueError(f"monitor={experiment.monitor!r}: the task measures {sorted(metrics)}")
     value, before = float(metrics[experiment.monitor]), best["value"]
     higher = training.evaluated.metrics[experiment.monitor].higher_is_better
+    if higher is None:
+        raise ValueError(f"monitor={experiment.monitor!r}: the metric does not say whether more of it is better or worse")
     if before is None or math.isnan(before) or (value > before if higher else value < before):
         best.update(value=value, step=training.number, since=0)
         keep(training, folder)
