@@ -255,3 +255,16 @@ def time_machine() -> str:
     url = "http://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt"
     text = _text("time-machine/timemachine.txt", url, "8424dbd9532ac81f7e5f0b6add90e6952baea29158309d7d1bf3884f4e12c516")
     return re.sub("[^a-z]+", " ", text.lower()).strip()
+
+
+def penn_treebank() -> tuple[list[str], list[str], list[str]]:
+    """929,589 + 73,760 + 82,430 words of the Wall Street Journal in lower case, sentences with <eos>.   Mikolov 2010, D2L 14.3
+
+    Of 10,000 different words; rare ones are <unk>, numbers N.
+    """
+    sha256 = "310d8f602882a5716613815ed75596e5764ea84ed04c5630eebaaf2b943ec5aa"
+    files = ZipFile(BytesIO(fetch("ptb/ptb.zip", "http://d2l-data.s3-accelerate.amazonaws.com/ptb.zip", sha256)))
+    train, valid, test = (
+        files.read(f"ptb/ptb.{part}.txt").decode().replace("\n", " <eos> ").split() for part in ("train", "valid", "test")
+    )
+    return train, valid, test
