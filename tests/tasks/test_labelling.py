@@ -8,7 +8,7 @@ from definitions import EXACT
 from torch.testing import assert_close
 
 from thalweg.build import build, load, save
-from thalweg.data.labelled import LabelledSentences, Letters, Sentence
+from thalweg.data.labelled import LabelledSentences, Letters, Sentence, journeys
 from thalweg.models.sequence.tagger import Tagger
 from thalweg.tasks.labelling import Labelling
 from thalweg.training import Experiment
@@ -104,7 +104,8 @@ def test_it_says_the_label_of_each_word_and_comes_back_from_its_folder(tmp_path)
 
 def test_what_a_word_sees_is_its_context():
     tokens, letters, mask = torch.randint(4, 7, (1, 7)), torch.randint(1, 5, (1, 7, 16)), torch.ones(1, 7, dtype=torch.bool)
-    sees = {"both": set(range(7)), "before": {0, 1, 2, 3}, "window": {2, 3, 4}}
+    before, all_ = {0, 1, 2, 3}, set(range(7))
+    sees = {"both": all_, "attention": all_, "before": before, "elman": before, "window": {2, 3, 4}}
     for context, expected in sees.items():
         model = Tagger(7, 5, 3, context=context, window=1).double().eval()
         embedded = model.embedding(tokens).detach().requires_grad_()
@@ -120,3 +121,23 @@ def test_padding_changes_no_label():
     batch = LabelledSentences(alternating(4), Letters("a b c", "abc"), made.classes, 4).fetch(torch.arange(4))
     longer = {name: torch.cat([x, torch.zeros_like(x)], 1) for name, x in batch.items()}
     assert_close(made.loss(batch)[0], made.loss(longer)[0])
+
+
+def test_an_elman_network_remembers_which_place_was_announced():
+    sentences = journeys(900)
+    words = " ".join(sorted({word for sentence in sentences.train for word in sentence.words}))
+    found = {}
+    for context, window in (("elman", 0), ("window", 0)):
+        torch.manual_seed(0)
+        reader = Letters(words, "a")
+        model = build(Tagger, vocab_size=len(reader.words), num_letters=3, num_labels=len(sentences.classes), embed_dim=24,
+                      hidden_dim=48, context=context, window=window, dropout=0.0)  # fmt: skip
+        made = build(Labelling, model=model, classes=sentences.classes, words=words, alphabet="a", objective="independent")
+        train, test = (LabelledSentences(part, reader, made.classes, 32, shuffle=part is sentences.train)
+                       for part in (sentences.train, sentences.test))  # fmt: skip
+        training = Training(Experiment(task=made, train=train, steps=150, optimizer=adamw(0.01)), device="cpu")
+        for _ in training:
+            pass
+        found[context] = float(dict(evaluate(training, test))["f1"])
+    assert found["elman"] > 0.97
+    assert found["window"] < 0.8  # a place alone does not say which it is

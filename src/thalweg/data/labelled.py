@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -87,6 +88,44 @@ def wnut17() -> Labelled:
     """
     files = [f"wnut17-ner/{part}" for part in ("wnut17train.conll.gz", "emerging.dev.conll.gz", "emerging.test.annotated.gz")]
     return _parts(files, "github.com/leondz/emerging_entities_17", word=0, label=1)
+
+
+PLACES = ("taipei", "tokyo", "paris", "new york", "san francisco", "rome", "hong kong", "berlin", "lima", "cairo", "oslo")
+MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november")
+POLITE = ("", "please", "i would like to", "could you help me", "my wife and i will", "next time we", "well we")
+
+
+def journeys(count: int = 3000, seed: int = 0) -> Labelled:
+    """Sentences about journeys as people type them, with origin, destination and time: the slots of an assistant.
+
+    The words of a place do not say which it is, and either may come first.   LEE: RNN, "arrive Taipei on November 2nd"
+    """
+    draw = random.Random(seed)
+
+    def slot(kind: str, words: str) -> list[tuple[str, str]]:
+        return [(word, f"{'I' if place else 'B'}-{kind}") for place, word in enumerate(words.split())]
+
+    def plain(*choices: str) -> list[tuple[str, str]]:
+        return [(word, "O") for word in draw.choice(choices).split()]
+
+    def sentence() -> Sentence:
+        origin, destination = draw.sample(PLACES, 2)
+        parts = [plain("leave", "depart from", "start in", "from") + slot("origin", origin),
+                 plain("arrive in", "go to", "reach", "to", "arrive") + slot("destination", destination)]  # fmt: skip
+        draw.shuffle(parts)
+        day = f"{draw.choice(MONTHS)} {draw.randint(1, 28)}th" if draw.random() < 0.7 else draw.choice(("tomorrow", "tonight"))
+        parts = parts[: draw.randint(1, 2)]
+        parts.insert(draw.randint(0, len(parts)), plain("on", "", "before", "not before") + slot("time", day))
+        words = [*plain(*POLITE), *parts[0]]
+        for part in parts[1:]:
+            words += plain("and", "", "then") + part
+        said, labels = zip(*words, strict=True)
+        return Sentence(said, labels)
+
+    different = list(dict.fromkeys(sentence() for _ in range(count)))
+    third = len(different) // 6
+    classes = sorted({label for one in different for label in one.labels})
+    return Labelled(different[2 * third :], different[:third], different[third : 2 * third], tuple(classes))
 
 
 class Letters:

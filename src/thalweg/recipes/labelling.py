@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Literal
 
 from thalweg.build import build
-from thalweg.data.labelled import Labelled, LabelledSentences, Letters, english_web_treebank, wnut17
+from thalweg.data.labelled import Labelled, LabelledSentences, Letters, english_web_treebank, journeys, wnut17
 from thalweg.models.sequence.tagger import Tagger
 from thalweg.tasks.labelling import Labelling
 from thalweg.training import Experiment
@@ -29,23 +29,52 @@ def _labelling(sentences: Labelled, monitor: str, *, objective: str, context: st
                       schedule=warmup(0.05, linear()), clip=1.0, monitor=monitor, notes=notes)  # fmt: skip
 
 
-def tagger_ewt(*, objective: Literal["independent", "crf", "perceptron", "svm"] = "crf",
-               context: Literal["both", "before", "window"] = "both", window: int = 2, epochs: float = 8, batch_size: int = 32,
-               lr: float = 3e-3) -> Experiment:  # fmt: skip
+def tagger_ewt(
+    *,
+    objective: Literal["independent", "crf", "perceptron", "svm"] = "crf",
+    context: Literal["both", "before", "elman", "attention", "window"] = "both",
+    window: int = 2,
+    epochs: float = 8,
+    batch_size: int = 32,
+    lr: float = 3e-3,
+) -> Experiment:
     """A network says which part of speech every word of an English sentence is.   D2L 15.6, LEE: Deep & Structured
 
-    objective: what is learned, see `Labelling`.   context: what it sees of the sentence: all, what came before, or a window.
+    objective: what is learned, see `Labelling`.   context: what it sees of the sentence, and how, see `Tagger`.
     """
     return _labelling(english_web_treebank(), "accuracy", objective=objective, context=context, window=window, epochs=epochs,
                       batch_size=batch_size, lr=lr)  # fmt: skip
 
 
-def names_wnut17(*, objective: Literal["independent", "crf", "perceptron", "svm"] = "crf",
-                 context: Literal["both", "before", "window"] = "both", window: int = 2, epochs: float = 15,
-                 batch_size: int = 16, lr: float = 3e-3) -> Experiment:  # fmt: skip
+def names_wnut17(
+    *,
+    objective: Literal["independent", "crf", "perceptron", "svm"] = "crf",
+    context: Literal["both", "before", "elman", "attention", "window"] = "both",
+    window: int = 2,
+    epochs: float = 15,
+    batch_size: int = 16,
+    lr: float = 3e-3,
+) -> Experiment:
     """A network finds the names of persons, places, groups and things in messages.   D2L 9.4, LEE: Deep & Structured
 
-    objective: what is learned, see `Labelling`.   context: what it sees of the sentence: all, what came before, or a window.
+    objective: what is learned, see `Labelling`.   context: what it sees of the sentence, and how, see `Tagger`.
     """
     return _labelling(wnut17(), "f1", objective=objective, context=context, window=window, epochs=epochs,
+                      batch_size=batch_size, lr=lr)  # fmt: skip
+
+
+def slot_filling(
+    *,
+    objective: Literal["independent", "crf", "perceptron", "svm"] = "independent",
+    context: Literal["both", "before", "elman", "attention", "window"] = "elman",
+    window: int = 2,
+    epochs: float = 5,
+    batch_size: int = 32,
+    lr: float = 3e-3,
+) -> Experiment:
+    """A plain recurrent network hears where and when somebody travels: "arrive taipei on may 2nd".   LEE RNN
+
+    A place is a destination or an origin by what was said before it.   objective, context: see `Labelling` and `Tagger`.
+    """
+    return _labelling(journeys(), "f1", objective=objective, context=context, window=window, epochs=epochs,
                       batch_size=batch_size, lr=lr)  # fmt: skip

@@ -1,7 +1,8 @@
 """A tagger says of each word what it is, by its letters, by itself, and by the words around it.
 
 e_t = [embedding(word_t), max over places of relu(conv(embedding(letters_t)))],   logits_t = head(context(e)_t)
-context: a bidirectional LSTM sees the whole sentence, one in reading direction what came before, a window its neighbours.
+context: a bidirectional LSTM sees the whole sentence, a recurrent network in reading direction what came before, attention the
+whole at once, a window its neighbours.
 Chiu, Nichols 2015, arXiv:1511.08308; Ma, Hovy 2016, arXiv:1603.01354.   D2L 9.4, LEE: RNN, Self-Attention
 """
 
@@ -10,12 +11,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from thalweg.layers.position import sinusoidal
+
+CONTEXTS = ("both", "before", "elman", "attention", "window")
+
 
 class Tagger(nn.Module):
     """tokens, mask: [batch time], letters: [batch time letter] (0 is padding) -> logits [batch time label]
 
-    context: "both" (bidirectional LSTM), "before" (LSTM) or "window": `window` words either side, 0 for the word alone.
-    hidden_dim: of the context, both directions together.   ValueError for another context, or an odd hidden_dim.
+    context: "both" (bidirectional LSTM), "before" (LSTM), "elman" (a plain recurrent network), "attention" (a block of a
+    Transformer) or "window": `window` words either side, 0 for the word alone.
+    hidden_dim: of the context, both directions together.   ValueError for another context, or if 4 does not divide hidden_dim.
     """
 
     def __init__(
@@ -31,19 +37,23 @@ class Tagger(nn.Module):
         dropout: float = 0.5,
     ):
         super().__init__()
-        if context not in ("both", "before", "window") or hidden_dim % 2:
-            raise ValueError(
-                f"context={context!r}, hidden_dim={hidden_dim}: expected both, before or window, and an even number"
-            )
+        if context not in CONTEXTS or hidden_dim % 4:
+            raise ValueError(f"context={context!r}, hidden_dim={hidden_dim}: expected one of {', '.join(CONTEXTS)}, and a "
+                             "multiple of 4")  # fmt: skip
         self.embedding = nn.Embedding(vocab_size, embed_dim, padding_idx=0)
         self.letter_embedding = nn.Embedding(num_letters, 25, padding_idx=0)
         self.letter_conv = nn.Conv1d(25, letter_dim, 3, padding=1)
         self.dropout, width = nn.Dropout(dropout), embed_dim + letter_dim
+        self.input = nn.Linear(width, hidden_dim) if context == "attention" else nn.Identity()
         if context == "window":
             self.context: nn.Module = nn.Conv1d(width, hidden_dim, 2 * window + 1, padding=window)
+        elif context == "attention":
+            self.context = nn.TransformerEncoderLayer(hidden_dim, 4, 2 * hidden_dim, dropout / 2, "gelu", batch_first=True,
+                                                      norm_first=True)  # fmt: skip
+        elif context == "both":
+            self.context = nn.LSTM(width, hidden_dim // 2, batch_first=True, bidirectional=True)
         else:
-            directions = 2 if context == "both" else 1
-            self.context = nn.LSTM(width, hidden_dim // directions, batch_first=True, bidirectional=directions == 2)
+            self.context = (nn.RNN if context == "elman" else nn.LSTM)(width, hidden_dim, batch_first=True)
         self.head = nn.Linear(hidden_dim, num_labels)
 
     def forward(
@@ -53,6 +63,10 @@ class Tagger(nn.Module):
         x = self.dropout(torch.cat([self.embedding(tokens), spelt], -1)) * mask[..., None]
         if isinstance(self.context, nn.Conv1d):
             seen = self.context(x.mT).mT.relu()
+        elif isinstance(self.context, nn.TransformerEncoderLayer):
+            x = self.input(x)
+            x = x + sinusoidal(0, x.shape[1], x.shape[2], x)
+            seen = self.context(x, src_key_padding_mask=~mask)
         else:
             packed = pack_padded_sequence(x, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
             seen, _ = pad_packed_sequence(self.context(packed)[0], batch_first=True, total_length=tokens.shape[1])
