@@ -219,10 +219,12 @@ def target(annotation: Annotation, classes: Sequence[str], size: Sequence[int], 
     for number, thing in enumerate(annotation.things):
         boxes[number] = torch.tensor(thing.box) * torch.tensor([right, down, right, down])
         label[number] = classes.index(thing.name)
-        if masks and isinstance(thing.outline, dict):
+        if not masks:
+            continue
+        if isinstance(thing.outline, dict):
             pixels = run_lengths.decode(thing.outline)
             shape[number] = interpolate(pixels[None, None].float(), tuple(size))[0, 0].bool()
-        elif masks:
+        else:
             x, y, end, bottom = thing.box
             outline = thing.outline or [torch.tensor([[x, y], [end, y], [end, bottom], [x, bottom]])]
             scale = torch.tensor([right, down], dtype=torch.float64)
