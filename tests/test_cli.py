@@ -1,19 +1,28 @@
 """The command: help without torch, one-line errors that name the thing, prediction."""
 
+import base64
+import csv
+import io
 import json
 import subprocess
 import sys
 import time
 
+import numpy
 import pytest
 import torch
 from PIL import Image
 
 from thalweg import cli
-from thalweg.build import adapt, build, save
+from thalweg.build import adapt, build, load, save
+from thalweg.data.images import read_image
 from thalweg.layers.standardize import standardize
+from thalweg.models.vision.dncnn import DnCNN
 from thalweg.models.vision.lenet import lenet
+from thalweg.models.vision.unet import unet
 from thalweg.tasks.classification import Classification
+from thalweg.tasks.restoration import Restoration
+from thalweg.tasks.segmentation import Segmentation
 from thalweg.training import checkpoint
 
 
@@ -144,6 +153,53 @@ def test_predict_refuses_what_is_no_image_in_one_line(model_folder, tmp_path, ca
     with pytest.raises(SystemExit):
         cli.main(["predict", str(model_folder), str(tmp_path / "a.png")])
     assert "a.png" in capsys.readouterr().err
+
+
+def test_predict_tells_pixels_in_the_forms_that_others_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    plain = build(unet, num_classes=3, width=4, num_stages=2)
+    model = adapt(plain, standardize, mean=[0.5] * 3, deviation=[0.3] * 3, size=[16, 16])
+    tasks = {"pixels": build(Segmentation, model=model, classes=["a", "b", "c"]),
+             "restorer": build(Restoration, model=build(DnCNN, num_layers=2, width=4))}  # fmt: skip
+    Image.new("RGB", (20, 30), "red").save("a.png")
+    for name, key in (("pixels", "segmentation"), ("restorer", "image")):
+        save(tasks[name], tmp_path / name)
+        cli.main(["predict", name, "a.png", "--json"])
+        told = json.loads(capsys.readouterr().out)
+        expected = tasks[name].eval().predict({"image": read_image("a.png")[None]})[key][0]
+        written = torch.from_numpy(numpy.array(Image.open(io.BytesIO(base64.b64decode(told[key][0])))))
+        assert torch.equal(written.movedim(-1, 0) if written.ndim == 3 else written, expected.byte())
+    assert not list(tmp_path.glob("*predicted*"))
+
+
+def test_predict_writes_what_a_competition_takes(model_folder, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, extent in enumerate([(20, 30), (20, 30), (9, 9), (20, 30)]):
+        Image.new("RGB", extent, (60 * number, 90, 120)).save(images / f"{number + 8}.png")
+    (images / "12.png").write_text("no image")
+    out, task = tmp_path / "answers.csv", load(model_folder).eval()
+    expected = [task.predict({"image": read_image(images / f"{number}.png")[None]}, top_k=10) for number in range(8, 12)]
+    cli.main(["predict", str(model_folder), str(images), "--csv", str(out)])
+    assert capsys.readouterr().out == (f"{out}: 4 images; 1 files left out: 12.png (not an image of a known format)\n")
+    assert out.read_text().splitlines() == ["id,label", *(f"{n + 8},{told['label'][0][0]}" for n, told in enumerate(expected))]
+    cli.main(["predict", str(model_folder), str(images), "--csv", str(out), "--probabilities"])
+    header, *rows = csv.reader(out.read_text().splitlines())
+    assert header == ["id", *task.classes]
+    assert [row[0] for row in rows] == ["8", "9", "10", "11"]
+    for row, told in zip(rows, expected, strict=True):
+        chances = dict(zip(told["label"][0], told["probability"][0].tolist(), strict=True))
+        assert [float(value) for value in row[1:]] == pytest.approx([chances[name] for name in header[1:]], abs=1e-6)
+
+
+def test_a_csv_needs_a_folder(model_folder, tmp_path, capsys):
+    (tmp_path / "none").mkdir()
+    wrong = {"a.png": "expected one folder of images, given a.png", str(tmp_path / "none"): "no image in it"}
+    for given, words in wrong.items():
+        with pytest.raises(SystemExit):
+            cli.main(["predict", str(model_folder), given, "--csv", "x.csv"])
+        assert words in capsys.readouterr().err
 
 
 def test_two_runs_of_a_seed_are_the_same_and_of_another_are_not(tmp_path):

@@ -23,6 +23,7 @@ from thalweg.models.vision.efficientnet import efficientnet_lite0
 from thalweg.models.vision.mobilenet import mobilenetv2
 from thalweg.public import layouts, pretrained, read_public
 from thalweg.recipes.bring_your_own import image_classifier
+from thalweg.recipes.segmentation import segmenter
 from thalweg.training import Training, evaluate
 from thalweg.weights import to_public
 
@@ -112,3 +113,26 @@ def test_a_persons_folder_is_learned_from_real_weights(photographs, tmp_path):
     for _ in training:
         pass
     assert dict(evaluate(training, experiment.test))["accuracy"] == 1
+
+
+def test_a_persons_masks_are_learned_from_real_weights(photographs, tmp_path):
+    """Where the flower is that was laid on the palace: found after a few steps."""
+    palace, flower = (photograph[0].movedim(0, -1) for photograph in photographs)
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for number in range(16):
+        image, mask = palace[12 * number :, 25 * number :][:200, :200].clone(), torch.zeros(200, 200, dtype=torch.uint8)
+        top, left = 13 * (number * 7 % 8), 13 * (number * 5 % 8)
+        image[top : top + 90, left : left + 90] = flower[100 + 5 * number :, 150 + 8 * number :][:90, :90]
+        mask[top : top + 90, left : left + 90] = 1
+        Image.fromarray(image.numpy()).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(mask.numpy()).save(tmp_path / "masks" / f"{number}.png")
+    made = segmenter(data=tmp_path, model="mobilenetv2", pretrained=str(weights(mobilenetv2)), image_size=128, epochs=16)
+    assert made.notes["model"].startswith("FCN on mobilenetv2, from the weights of ")
+    taken = pretrained(mobilenetv2, weights(mobilenetv2)).state_dict()
+    held = made.task.model.model.backbone.state_dict()
+    assert all(torch.equal(value, taken[name]) for name, value in held.items())
+    training = Training(made)
+    for _ in training:
+        pass
+    assert dict(evaluate(training, made.test))["mean_iou"] > 0.55  # 0.4 if all is palace

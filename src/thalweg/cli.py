@@ -302,11 +302,13 @@ def predict(words: list[str]) -> None:
     from thalweg.inspection.predict import answer, options
 
     folder = model_folder(Path(words[0]))
-    parser = _Parser("thalweg predict", description="Predicts; each INPUT is an image file, a text or what the task reads.",
-                     allow_abbrev=False)  # fmt: skip
+    parser = _Parser("thalweg predict", description="Predicts; each INPUT is an image or video file, a text or what the task "
+                     "reads, or with --csv a folder of images.", allow_abbrev=False)  # fmt: skip
     parser.add_argument("model", metavar="RUN_OR_MODEL")
     parser.add_argument("inputs", nargs="+", metavar="INPUT")
     parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="id and label of every image in a folder, for a competition")
+    parser.add_argument("--probabilities", action="store_true", help="into the csv file, a column a class, instead of labels")
     from thalweg.build import load
     from thalweg.weights import CorruptFile
 
@@ -316,7 +318,13 @@ def predict(words: list[str]) -> None:
             parser.add_argument("--" + name.replace("_", "-"), default=default, help=f"(default {default})", **_flag(kind))
         values = vars(_parse(parser, words))
         del values["model"]
-        inputs, as_json = values.pop("inputs"), values.pop("json")
+        inputs, as_json, csv, chances = (values.pop(name) for name in ("inputs", "json", "csv", "probabilities"))
+        if csv:
+            from thalweg.inspection.submission import submission
+
+            if len(inputs) != 1 or not Path(inputs[0]).is_dir():
+                raise Problem(f"--csv {csv}: expected one folder of images, given {' '.join(inputs):.200}")
+            return print(submission(cast("Any", task), Path(inputs[0]), csv, probabilities=chances))
         for line in answer(task, inputs, as_json=as_json, **values):
             print(line, flush=True)
     except (CorruptFile, ValueError, OSError, ImportError) as error:
@@ -329,7 +337,8 @@ def _predict_help(words: list[str]) -> None:
         allow_abbrev=False,
         usage="thalweg predict RUN_OR_MODEL INPUT... [--json] [options of the task]",
         description="Predicts with a trained run or a model folder. Images: labels with probabilities, best first; texts: how "
-        "they go on. `thalweg predict RUN --help` lists the options of that run's task.",
+        "they go on; videos: with what was found painted on them. `thalweg predict RUN --help` lists the options of that run's "
+        "task.",
     )
     parser.add_argument("model", metavar="RUN_OR_MODEL")
     _parse(parser, words)

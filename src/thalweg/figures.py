@@ -332,6 +332,14 @@ def tinted(image: Tensor, segmentation: Tensor, colours: Tensor, strength: float
     return torch.where(named[:, None], torch.lerp(pixels, colour, strength), pixels)
 
 
+def topmost(masks: Tensor, label: Sequence[int]) -> Tensor:
+    """The label of the first mask that holds each pixel, 255 where none does.   [thing height width] -> [height width]"""
+    held = masks.new_full(masks.shape[1:], 255, dtype=torch.long)
+    for mask, number in zip(masks.flip(0), label[::-1], strict=True):
+        held[mask] = number
+    return held
+
+
 def overlay(image: Tensor, segmentation: Tensor, classes: Sequence[str]) -> "Figure":
     """An image with the class of each pixel as a colour on it, and which is which.
 

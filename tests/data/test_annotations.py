@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from thalweg.data.detection import DetectionFolder, bccd, coco, coco_mini, declared, pascal_voc, polygons, yolo
+from thalweg.data.detection import DetectionFolder, bccd, coco, coco_mini, declared, pascal_voc, polygons, target, yolo
 from thalweg.data.folders import Faults, part_of
 from thalweg.data.shapes import SHAPES, extents, shapes
 from thalweg.data.sources import find
@@ -209,6 +209,8 @@ def test_what_is_wrong_is_counted_and_named_and_the_rest_is_used(tmp_path, drawn
         {"id": 8, "image_id": 2, "category_id": 8, "bbox": [0, 0, 5, 9], "iscrowd": 1},
         {"id": 9, "image_id": 2, "category_id": 8, "bbox": [0, 0, 5, 9], "segmentation": [[1, 2, 3]]},
         {"id": 10, "image_id": 2, "category_id": 8, "bbox": [0, 0, 5, 9], "segmentation": [[1, 2, 3, float("inf"), 2, 2]]},
+        {"id": 11, "image_id": 2, "category_id": 8, "bbox": [0, 0, 5, 9], "segmentation": {"size": [40, 60], "counts": "51P"}},
+        {"id": 12, "image_id": 2, "category_id": 8, "bbox": [0, 0, 5, 9], "segmentation": {"counts": [2**80]}},
     ]
     lost = {"id": 500, "file_name": "lost.png", "height": HEIGHT, "width": WIDTH}
     other = {"id": 501, "file_name": "other.png", "height": WIDTH, "width": HEIGHT}
@@ -230,7 +232,7 @@ def test_what_is_wrong_is_counted_and_named_and_the_rest_is_used(tmp_path, drawn
         "1 annotations of no image: annotations/instances.json annotation 5",
         "1 boxes that are not four numbers, left out: annotations/instances.json annotation 6",
         "1 crowds, left out: annotations/instances.json annotation 8",
-        "2 outlines that cannot be read, whose boxes are kept: annotations/instances.json annotation 9",
+        "4 outlines that cannot be read, whose boxes are kept: annotations/instances.json annotation 9",
         "1 annotations without an image: lost.png (annotations/instances.json)",
         "1 images of another extent than annotated, left out: images/other.png (60x40, not 40x60)",
         "1 images without an annotation, left out: images/plain.png",
@@ -299,18 +301,17 @@ def test_the_pixels_in_a_polygon_are_those_whose_centres_are():
     assert 0 < made.sum() < made.numel()
 
 
-def test_run_lengths_go_down_the_columns():
-    row = {
-        "id": 1,
-        "image_id": 0,
-        "category_id": 1,
-        "bbox": [0, 0, 3, 2],
-        "segmentation": {"size": [2, 3], "counts": [1, 2, 2, 1]},
-    }
+@pytest.mark.parametrize("counts", [[1, 2, 2, 1], "122O"])
+def test_run_lengths_are_the_pixels_of_a_thing_in_either_form(counts):
+    row = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [0, 0, 3, 2], "segmentation": {"size": [2, 3], "counts": counts}}
     content = {"images": [{"id": 0, "file_name": "a.png", "height": 2, "width": 3}], "annotations": [row],
                "categories": [{"id": 1, "name": "a"}]}  # fmt: skip
-    (scene,), _ = coco(json.dumps(content).encode(), "a.json", Faults())
-    assert scene.things[0].outline.tolist() == [[False, True, False], [True, False, True]]
+    faults = Faults()
+    (scene,), classes = coco(json.dumps(content).encode(), "a.json", faults)
+    assert not faults
+    assert target(scene, classes, (2, 3), 1, masks=True)["masks"][0].tolist() == [[False, True, False], [True, False, True]]
+    large = target(scene, classes, (4, 6), 1, masks=True)["masks"][0]
+    assert large[:, :2].tolist() == [[False] * 2, [False] * 2, [True] * 2, [True] * 2]
 
 
 @here("bccd/BCCD.zip")

@@ -4,7 +4,10 @@ import pytest
 import torch
 from PIL import Image
 
+from thalweg.build import build
 from thalweg.data.shapes import SCENE_CLASSES, shapes
+from thalweg.models.vision.resnet import resnet18
+from thalweg.public import export
 from thalweg.recipes.segmentation import segmenter
 from thalweg.training import Training
 
@@ -41,3 +44,24 @@ def test_any_catalogued_segmenter_learns_it(folder):
     losses = [float(loss) for step in training for loss in step.losses.values()]
     assert losses
     assert all(loss < 10 for loss in losses)
+
+
+def test_a_backbone_starts_from_public_weights_and_sees_what_they_saw(folder, tmp_path):
+    torch.manual_seed(0)
+    classifier = build(resnet18, num_classes=5)
+    export(classifier, tmp_path, "timm", mean=[0.1, 0.2, 0.3], deviation=[0.4, 0.5, 0.6], size=[64, 64])
+    made = segmenter(data=folder, model="resnet18", pretrained=str(tmp_path), image_size=64)
+    network = made.task.model.model
+    taken, given = network.backbone.state_dict(), classifier.state_dict()
+    assert all(torch.equal(value, given[name]) for name, value in taken.items())
+    assert {name for name in given if not name.startswith("head.")} == taken.keys()
+    assert made.notes["model"].startswith(f"FCN on resnet18, from the weights of {tmp_path}; ")
+    assert made.task.model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    predicted = made.task.eval().predict({"image": torch.zeros(1, 3, 40, 60, dtype=torch.uint8)})
+    assert predicted["segmentation"].shape == (1, 40, 60)
+
+
+def test_weights_of_a_backbone_need_to_be_told_which(folder):
+    for model in ("auto", "unet"):
+        with pytest.raises(ValueError, match=f"model='{model}', pretrained='x': expected the backbone of these weights"):
+            segmenter(data=folder, model=model, pretrained="x")

@@ -1,5 +1,6 @@
 """The HTTP application: what it answers, what it refuses in words, and what it documents."""
 
+import base64
 import io
 import json
 import re
@@ -7,6 +8,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from fastapi.testclient import TestClient
@@ -15,15 +17,23 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from thalweg.build import adapt, build, load, save
+from thalweg.data import run_lengths
 from thalweg.data.images import read_image
+from thalweg.figures import palette
 from thalweg.layers.standardize import standardize
 from thalweg.models.language.rotary_gpt import RotaryGPT
+from thalweg.models.vision.dncnn import DnCNN
 from thalweg.models.vision.lenet import lenet
+from thalweg.models.vision.rcnn import mask_rcnn
 from thalweg.models.vision.ssd import SSD, Plain
+from thalweg.models.vision.unet import unet
 from thalweg.serving import answers, application, schema
 from thalweg.tasks.classification import Classification
 from thalweg.tasks.detection import MultiBox
 from thalweg.tasks.language_modelling import LanguageModelling
+from thalweg.tasks.regions import TwoStageDetection
+from thalweg.tasks.restoration import Restoration
+from thalweg.tasks.segmentation import Segmentation
 from thalweg.training import Task
 
 CLASSES = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]
@@ -211,6 +221,62 @@ def test_a_detector_refuses_what_is_no_image_or_too_large(finder):
     for path in ("/predict", "/predict/picture"):
         assert finder.post(path, files={"file": ("notes.txt", b"words")}).status_code == 422
         assert finder.post(path, files={"file": ("large.png", png_that_promises(4000, 4000))}).status_code == 413
+
+
+def standing(task, **limits):
+    return TestClient(application.application(task, **limits), raise_server_exceptions=False)
+
+
+def pixels_of(written):
+    """The pixels of a PNG file in base64, as they are and as they are shown."""
+    image = Image.open(io.BytesIO(base64.b64decode(written)))
+    return torch.from_numpy(numpy.array(image)), torch.from_numpy(numpy.array(image.convert("RGB")))
+
+
+def test_masks_come_as_run_lengths_that_are_the_task_s_own():
+    torch.manual_seed(0)
+    plain = build(mask_rcnn, backbone="resnet9", num_classes=2, levels=3, channels=8, hidden_dim=8, proposals=6, width=4,
+                  anchor_sizes=[8, 12, 16, 24], stem="medium")  # fmt: skip
+    model = adapt(plain, standardize, mean=[0.5] * 3, deviation=[0.3] * 3, size=[32, 32])
+    task, content = build(TwoStageDetection, model=model, classes=["a", "b"]).eval(), picture(40, 30)
+    scene = standing(task).post("/predict?least=0.1", files={"file": content}).raise_for_status().json()
+    expected = task.predict({"image": read_image(content)[None]}, least=0.1)
+    assert len(scene["predictions"]) == len(expected["masks"][0]) > 0
+    for found, mask in zip(scene["predictions"], expected["masks"][0], strict=True):
+        assert found["mask"]["size"] == [30, 40]
+        assert torch.equal(run_lengths.decode(found["mask"]), mask)
+    assert standing(task).post("/predict?least=1", files={"file": content}).json()["predictions"] == []
+
+
+def test_a_segmenter_answers_with_the_shares_of_classes_and_their_pixels():
+    torch.manual_seed(0)
+    plain, content = build(unet, num_classes=3, width=4, num_stages=2), picture(20, 14)
+    model = adapt(plain, standardize, mean=[0.5] * 3, deviation=[0.3] * 3, size=[16, 16])
+    task = build(Segmentation, model=model, classes=CLASSES[:3])
+    with standing(task) as client:
+        answer = schema.Segments.model_validate(client.post("/predict", files={"file": content}).raise_for_status().json())
+        assert client.post("/predict/picture", files={"file": content}).headers["content-type"] == "image/png"
+        assert client.post("/predict", files={"file": b"words"}).status_code == 422
+    expected = task.predict({"image": read_image(content)[None]})
+    numbers, shown = pixels_of(answer.mask)
+    assert torch.equal(numbers.long(), expected["segmentation"][0])
+    assert torch.equal(shown, (palette(3)[numbers.long()] * 255).round().byte())
+    assert {each.label: each.share for each in answer.predictions} == pytest.approx(expected["share"][0])
+    for each in answer.predictions:
+        assert each.share == pytest.approx(float((numbers == each.value).float().mean()))
+    assert (answer.width, answer.height) == (20, 14)
+
+
+def test_a_restorer_answers_with_the_picture_and_counts_the_pixels_it_makes():
+    torch.manual_seed(0)
+    task, content = build(Restoration, model=build(DnCNN, num_layers=3, width=4), enlarge=2), picture(20, 14)
+    with standing(task, max_megapixels=0.004) as client:
+        answer = schema.Picture.model_validate(client.post("/predict", files={"file": content}).raise_for_status().json())
+        assert client.get("/health").json()["limits"]["pixels"] == 1000
+        assert client.post("/predict", files={"file": picture(40, 30)}).status_code == 413
+    made = task.predict({"image": read_image(content)[None]})["image"][0]
+    assert torch.equal(pixels_of(answer.image)[0].movedim(-1, 0), made)
+    assert (answer.width, answer.height) == (40, 28)
 
 
 def test_health_says_what_is_served(client):

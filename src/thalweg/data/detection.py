@@ -17,13 +17,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from thalweg.data import run_lengths
 from thalweg.data.folders import MEMORY, PARTS, Faults, ahead, divided, image_files, part_of, streams
 from thalweg.data.images import UnreadableImage, read_image, upright_extent
 from thalweg.data.sources import archive
@@ -36,12 +37,12 @@ BCCD_CLASSES = ("RBC", "WBC", "Platelets")
 class Thing(NamedTuple):
     """An object: the name of its class, its box (left, top, right, bottom), and its outline where that is known.
 
-    outline: polygons, each [corner 2] of x and y, or its pixels, [height width].
+    outline: polygons, each [corner 2] of x and y, or its pixels as COCO writes them, see `run_lengths`.
     """
 
     name: str
     box: tuple[float, float, float, float]
-    outline: list[Tensor] | Tensor | None = None
+    outline: list[Tensor] | dict[str, Any] | None = None
 
 
 class Annotation(NamedTuple):
@@ -109,7 +110,7 @@ def coco(content: bytes, where: str, faults: Faults) -> tuple[list[Annotation], 
                 continue
             try:
                 outline = _outline(row.get("segmentation"))
-            except (KeyError, TypeError, ValueError, RuntimeError):
+            except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
                 faults["outlines that cannot be read, whose boxes are kept"].append(place)
                 outline = None
             box = (left, top, left + max(width, 0), top + max(height, 0))
@@ -117,12 +118,11 @@ def coco(content: bytes, where: str, faults: Faults) -> tuple[list[Annotation], 
     return list(found.values()), tuple(names.values())
 
 
-def _outline(written: list | dict | None) -> list[Tensor] | Tensor | None:
-    """COCO's polygons, or its run lengths of pixels that are out and in by turns, down the columns."""
+def _outline(written: list | dict | None) -> list[Tensor] | dict[str, Any] | None:
+    """COCO's polygons, or its run lengths, which stay as they are: the pixels of all things of a set are too many to keep."""
     if isinstance(written, dict):
-        height, width = written["size"]
-        runs = torch.tensor(written["counts"])
-        return (torch.arange(len(runs)) % 2 == 1).repeat_interleave(runs).reshape(width, height).T
+        run_lengths.counts(written)  # else an error, now
+        return written
     outline = [torch.tensor(polygon, dtype=torch.float64).reshape(-1, 2) for polygon in written or ()]
     if not all(corners.isfinite().all() for corners in outline):
         raise ValueError("a corner that is no place")
@@ -219,9 +219,12 @@ def target(annotation: Annotation, classes: Sequence[str], size: Sequence[int], 
     for number, thing in enumerate(annotation.things):
         boxes[number] = torch.tensor(thing.box) * torch.tensor([right, down, right, down])
         label[number] = classes.index(thing.name)
-        if masks and isinstance(thing.outline, Tensor):
-            shape[number] = interpolate(thing.outline[None, None].float(), tuple(size))[0, 0].bool()
-        elif masks:
+        if not masks:
+            continue
+        if isinstance(thing.outline, dict):
+            pixels = run_lengths.decode(thing.outline)
+            shape[number] = interpolate(pixels[None, None].float(), tuple(size))[0, 0].bool()
+        else:
             x, y, end, bottom = thing.box
             outline = thing.outline or [torch.tensor([[x, y], [end, y], [end, bottom], [x, bottom]])]
             scale = torch.tensor([right, down], dtype=torch.float64)
@@ -429,7 +432,7 @@ def _in_pixels(annotation: Annotation, extent: tuple[int, int]) -> Annotation:
 
     def scaled(thing: Thing) -> Thing:
         left, top, right, bottom = (torch.tensor(thing.box, dtype=torch.float64) * scale.repeat(2)).tolist()
-        outline = [corners * scale for corners in thing.outline] if thing.outline is not None else None
+        outline = [corners * scale for corners in thing.outline] if isinstance(thing.outline, list) else None
         return Thing(thing.name, (left, top, right, bottom), outline)
 
     return annotation._replace(extent=extent, things=[scaled(thing) for thing in annotation.things])

@@ -56,6 +56,23 @@ def read_image(source: Path | str | bytes, size: Sequence[int] | None = None) ->
         return torch.from_numpy(numpy.array(image)).movedim(-1, 0).contiguous()
 
 
+def png(pixels: Tensor, colours: Tensor | None = None) -> bytes:
+    """A PNG file of an image, uint8 [channel height width]; or of numbers [height width], which programs read as they are.
+
+    colours: in which numbers below 256 are shown, [number 3] in [0, 1]; larger ones are written as 16 bits of grey.
+    """
+    if pixels.ndim == 2:
+        many = int(pixels.max()) > 255
+        image = Image.fromarray(pixels.cpu().numpy().astype(numpy.uint16 if many else numpy.uint8))
+        if colours is not None and not many:
+            image.putpalette((colours[:256] * 255).round().byte().flatten().tolist())
+    else:
+        image = Image.fromarray(pixels.expand(3, -1, -1).movedim(0, -1).cpu().numpy())
+    written = BytesIO()
+    image.save(written, "PNG")
+    return written.getvalue()
+
+
 def upright_extent(path: Path) -> tuple[int, int]:
     """Height and width of an image as a person sees it, by the header of its file; errors as of read_image."""
     with opened(str(path), path) as image:

@@ -1,17 +1,22 @@
 """A trained task answers a person: inputs as they are typed, answers as lines of text."""
 
 import ast
+import base64
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from thalweg.data.images import read_image
+from thalweg.data import run_lengths
+from thalweg.data.images import png, read_image
+from thalweg.data.video import VIDEOS
+from thalweg.figures import palette
+from thalweg.inspection.video import annotate, looked_at
 from thalweg.training import Task
 
 
@@ -42,12 +47,15 @@ def read(task: Task, typed: str) -> dict[str, Any]:
 def answer(task: Task, inputs: Sequence[str], *, as_json: bool = False, **arguments: Any) -> Iterator[str]:
     """A line or more an input: labels and probabilities, best first, with their boxes, or whatever the task predicts.
 
-    What the task draws of it lies in the working folder as a PNG file, named after the input.
+    What the task draws of it lies in the working folder as a PNG file, named after the input; of a video, as an MP4 file.
     """
     for typed in inputs:
+        if task.reads == "image" and Path(typed).suffix.lower() in VIDEOS:
+            yield from _watch(task, Path(typed), as_json, arguments)
+            continue
         asked = read(task, typed)
         found = task.predict(asked, **arguments)
-        predicted = {name: _plain(value) for name, value in found.items()}
+        predicted = plain(found)
         if as_json:
             yield json.dumps({"input": typed, **predicted}, ensure_ascii=False)
         elif "boxes" in predicted:
@@ -69,14 +77,48 @@ def answer(task: Task, inputs: Sequence[str], *, as_json: bool = False, **argume
 
 def _drawn(task: Task, typed: str, asked: Any, found: dict[str, Any], arguments: dict[str, Any]) -> Path | None:
     """The file that holds what the task draws, if it does."""
-    path = Path("-".join([Path(typed).stem[:60], "predicted", *map(str, arguments.values())]) + ".png")
+    path = _named(typed, arguments, ".png")
     if (figure := task.draw(asked, found)) is None:
         return None
     figure.savefig(path)
     return path
 
 
-def _plain(value: Any) -> Any:
+def _named(typed: str, arguments: dict[str, Any], ending: str) -> Path:
+    return Path("-".join([Path(typed).stem[:60], "predicted", *map(str, arguments.values())]) + ending)
+
+
+def _watch(task: Task, video: Path, as_json: bool, arguments: dict[str, Any]) -> Iterator[str]:
+    """The file of the painted video, or an object a picture."""
+    if not as_json:
+        yield f"{video}: {annotate(task, video, _named(str(video), arguments, '.mp4'), **arguments)}"
+        return
+    for _, times, predicted in looked_at(task, video, **arguments):
+        told = plain(predicted)
+        for place, seconds in enumerate(times):
+            row = {name: values[place : place + 1] for name, values in told.items()}
+            yield json.dumps({"input": str(video), "seconds": round(seconds, 6), **row}, ensure_ascii=False)
+
+
+def plain(predicted: dict[str, Any]) -> dict[str, Any]:
+    """What was predicted, as JSON holds it: numbers and words, and pixels in the forms that other programs read.
+
+    image: PNG files in base64.   segmentation: such too, whose pixels are the numbers of their classes, shown in colours.
+    masks: COCO's run lengths, compressed, a thing each.
+    """
+    written: dict[str, Callable[[Any], Any]] = {
+        "image": lambda images: [_base64(png(image)) for image in images],
+        "segmentation": lambda numbers: [_base64(png(each, palette(1 + int(each.max())))) for each in numbers],
+        "masks": lambda images: [[run_lengths.encode(mask) for mask in things] for things in images],
+    }
+    return {name: written.get(name, _listed)(value) for name, value in predicted.items()}
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _listed(value: Any) -> Any:
     if isinstance(value, list):
-        return [_plain(part) for part in value]
+        return [_listed(part) for part in value]
     return value.tolist() if isinstance(value, Tensor) else value

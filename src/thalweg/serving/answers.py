@@ -12,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from thalweg.data.images import FORMATS, PIXELS, UnreadableImage, read_image
-from thalweg.serving.schema import Box, Continuation, Prediction, Prompt, Scene, Seen
+from thalweg.inspection.predict import plain
+from thalweg.serving.schema import Box, Continuation, Picture, Prediction, Prompt, Scene, Seen, Segments, Share
 from thalweg.tasks.classification import Classification
 from thalweg.tasks.detection import Detection
+from thalweg.tasks.segmentation import Segmentation
 from thalweg.training import Task
 
 
@@ -45,11 +47,35 @@ def detect(task: Detection, file: tuple[str, bytes], least: float, max_pixels: f
     """What is where in an image file (name, content).   HTTPException as in classify."""
     start = time.perf_counter()
     (image,) = _images([file], max_pixels)
-    predicted = task.predict({"image": image[None]}, least=least)
-    rows = zip(predicted["label"][0], predicted["probability"][0].tolist(), predicted["boxes"][0].tolist(), strict=True)
-    found = [Box(label=label, probability=probability, box=box) for label, probability, box in rows]
+    told = {name: each[0] for name, each in plain(task.predict({"image": image[None]}, least=least)).items()}
+    masks = told.get("masks", [None] * len(told["boxes"]))
+    rows = zip(told["label"], told["probability"], told["boxes"], masks, strict=True)
+    found = [Box(label=label, probability=probability, box=box, mask=mask) for label, probability, box, mask in rows]
     _, height, width = image.shape
     return Scene(predictions=found, width=width, height=height, milliseconds=(time.perf_counter() - start) * 1e3)
+
+
+@torch.inference_mode()
+def segment(task: Segmentation, file: tuple[str, bytes], max_pixels: float) -> Segments:
+    """The classes of the pixels of an image file (name, content).   HTTPException as in classify."""
+    start = time.perf_counter()
+    (image,) = _images([file], max_pixels)
+    told = plain(task.predict({"image": image[None]}))
+    shares = [Share(label=name, share=share, value=task.classes.index(name)) for name, share in told["share"][0].items()]
+    _, height, width = image.shape
+    return Segments(predictions=shares, mask=told["segmentation"][0], width=width, height=height,
+                    milliseconds=(time.perf_counter() - start) * 1e3)  # fmt: skip
+
+
+@torch.inference_mode()
+def repaint(task: Task, file: tuple[str, bytes], max_pixels: float) -> Picture:
+    """The picture that is made of an image file (name, content).   HTTPException as in classify."""
+    start = time.perf_counter()
+    (image,) = _images([file], max_pixels)
+    predicted = task.predict({"image": image[None]})
+    height, width = predicted["image"].shape[-2:]
+    return Picture(image=plain(predicted)["image"][0], width=width, height=height,
+                   milliseconds=(time.perf_counter() - start) * 1e3)  # fmt: skip
 
 
 @torch.inference_mode()

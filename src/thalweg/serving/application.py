@@ -1,4 +1,4 @@
-"""The HTTP application of a task: images in, labels, boxes or pictures out; or a text in, and how it goes on.
+"""The HTTP application of a task: images in, labels, boxes, masks or pictures out; or a text in, and how it goes on.
 
 Every error is JSON, {"detail": "what was wrong and what is expected"}; none ends the server.
 """
@@ -17,11 +17,12 @@ from starlette.exceptions import HTTPException
 
 from thalweg import __version__
 from thalweg.data.images import FORMATS, PIXELS
-from thalweg.serving.answers import classify, continue_text, detect, draw
+from thalweg.serving.answers import classify, continue_text, detect, draw, repaint, segment
 from thalweg.serving.limits import Limits, Turns
-from thalweg.serving.schema import PROBLEMS, Answer, Answers, Bounds, Continuation, Health, Prompt, Scene
+from thalweg.serving.schema import PROBLEMS, Answer, Answers, Bounds, Continuation, Health, Picture, Prompt, Scene, Segments
 from thalweg.tasks.classification import Classification
 from thalweg.tasks.detection import Detection
+from thalweg.tasks.segmentation import Segmentation
 from thalweg.training import Task
 
 MOST_FILES = 64  # of a request
@@ -52,8 +53,8 @@ def application(
     _check(concurrency >= 1, f"concurrency={concurrency}", "at least 1")
     _check(waiting >= 0, f"waiting={waiting}", "at least 0")
     _check(0 < timeout < math.inf, f"timeout={timeout}", "a number of seconds above 0")
-    bounds = Bounds(bytes=int(max_megabytes * 1e6), pixels=int(max_megapixels * 1e6), concurrency=concurrency,
-                    waiting=waiting, seconds=timeout)  # fmt: skip
+    pixels = int(max_megapixels * 1e6) // getattr(task, "enlarge", 1) ** 2  # what is made of an image counts
+    bounds = Bounds(bytes=int(max_megabytes * 1e6), pixels=pixels, concurrency=concurrency, waiting=waiting, seconds=timeout)
     classes = getattr(task, "classes", None)
     model, started, turns = _model_name(task), time.monotonic(), Turns(concurrency, timeout)
     app = FastAPI(
@@ -72,7 +73,11 @@ def application(
         _classify_images(app, task, turns, bounds.pixels)
     elif isinstance(task, Detection):
         _find_things(app, task, turns, bounds.pixels)
-    elif reads == "text":
+    elif isinstance(task, Segmentation):
+        _segment_images(app, task, turns, bounds.pixels)
+    elif reads == "image":
+        _repaint_images(app, task, turns, bounds.pixels)
+    else:
         _continue_texts(app, task, turns)
     if draws := _draws(task):
         _draw_images(app, task, turns, bounds.pixels)
@@ -142,10 +147,24 @@ def _classify_images(app: FastAPI, task: Classification, turns: Turns, max_pixel
 
 
 def _find_things(app: FastAPI, task: Detection, turns: Turns, max_pixels: int) -> None:
-    @app.post("/predict", responses=PROBLEMS, tags=["model"])
+    @app.post("/predict", responses=PROBLEMS, tags=["model"], response_model_exclude_none=True)
     async def predict(file: ImageFile, least: Least = 0.5) -> Scene:
         """What is where on an image."""
         return await turns.take(detect, task, await _content(file), least, max_pixels)
+
+
+def _segment_images(app: FastAPI, task: Segmentation, turns: Turns, max_pixels: int) -> None:
+    @app.post("/predict", responses=PROBLEMS, tags=["model"])
+    async def predict(file: ImageFile) -> Segments:
+        """The class of every pixel of an image, and the share of each."""
+        return await turns.take(segment, task, await _content(file), max_pixels)
+
+
+def _repaint_images(app: FastAPI, task: Task, turns: Turns, max_pixels: int) -> None:
+    @app.post("/predict", responses=PROBLEMS, tags=["model"])
+    async def predict(file: ImageFile) -> Picture:
+        """The picture that the model makes of an image."""
+        return await turns.take(repaint, task, await _content(file), max_pixels)
 
 
 def _draw_images(app: FastAPI, task: Task, turns: Turns, max_pixels: int) -> None:

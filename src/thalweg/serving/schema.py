@@ -29,8 +29,16 @@ class Answers(BaseModel):
     milliseconds: float = Field(description="Time to decode and to predict them all.", examples=[9.1])
 
 
+class Mask(BaseModel):
+    size: list[int] = Field(description="Height and width of the image.", examples=[[480, 640]])
+    counts: str = Field(
+        description="COCO's run lengths, compressed; pycocotools.mask.decode reads them.", examples=["31PZm0i7bgRO0dbd3"]
+    )
+
+
 class Box(Prediction):
     box: list[float] = Field(description="Left, top, right, bottom in pixels.", examples=[[12.5, 40.0, 200.0, 310.5]])
+    mask: Mask | None = Field(None, description="Its pixels, where the model tells them.")
 
 
 class Scene(BaseModel):
@@ -38,6 +46,27 @@ class Scene(BaseModel):
     width: int = Field(description="Of the image, in pixels, after it was turned as its EXIF data say.", examples=[640])
     height: int = Field(examples=[480])
     milliseconds: float = Field(description="Time to decode and to predict, without the time to wait.", examples=[40.2])
+
+
+class Share(BaseModel):
+    label: str = Field(examples=["road"])
+    share: float = Field(gt=0, le=1, description="Of the pixels of the image.", examples=[0.31])
+    value: int = Field(description="Of these pixels in the mask.", examples=[3])
+
+
+class Segments(BaseModel):
+    predictions: list[Share] = Field(description="The classes that occur, the largest first.")
+    mask: str = Field(description="A PNG file in base64; its pixels are the numbers of their classes, shown in colours.")
+    width: int = Field(description="Of the image, in pixels, after it was turned as its EXIF data say.", examples=[640])
+    height: int = Field(examples=[480])
+    milliseconds: float = Field(description="Time to decode and to predict, without the time to wait.", examples=[90.1])
+
+
+class Picture(BaseModel):
+    image: str = Field(description="A PNG file in base64.")
+    width: int = Field(description="Of this picture.", examples=[640])
+    height: int = Field(examples=[480])
+    milliseconds: float = Field(description="Time to decode and to predict, without the time to wait.", examples=[410.0])
 
 
 class Prompt(BaseModel):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss
 from torchmetrics import MetricCollection
 
-from thalweg.figures import palette, tinted
+from thalweg.data.proposals import with_proposals
+from thalweg.figures import palette, tinted, topmost
 from thalweg.layers.boxes import area, encode, iou, mask_iou, match
 from thalweg.layers.regions import paste, pyramid_align
 from thalweg.metrics import AveragePrecision, Share
@@ -113,6 +114,11 @@ class RegionDetection(Detection):
         return [Found(boxes[k], probability[k], label[k]) for boxes, probability, label, k in
                 zip(raw["boxes"], raw["probability"], raw["box_label"], kept, strict=True)]  # fmt: skip
 
+    @torch.inference_mode()
+    def predict(self, inputs: Batch, *, least: float = 0.5) -> dict[str, Any]:
+        """As other detections; without proposals, those of selective search are looked at."""
+        return super().predict(inputs if "proposals" in inputs else with_proposals(inputs), least=least)
+
     def evaluate(self, batch: Batch) -> None:
         self._count(self.raw(batch), batch)
 
@@ -184,20 +190,28 @@ class TwoStageDetection(RegionDetection):
     def raw(self, batch: Batch) -> dict[str, Tensor]:
         image, scale = self.seen(batch)
         said = self.model.model(image)  # type: ignore[operator, union-attr]
-        found = {**said, "boxes": said["boxes"] / scale, "regions": said["regions"] / scale}
-        if "masks" in said:
-            found["masks"] = paste(said["masks"].float().sigmoid(), found["boxes"], batch["image"].shape[-2:]) > 0.5
-        return found
+        return {**said, "boxes": said["boxes"] / scale, "regions": said["regions"] / scale}
+
+    def pixels(self, raw: dict[str, Tensor], size: Sequence[int], least: float) -> list[Tensor]:
+        """The pixels of what was found on each image of that height and width, as `found` has it.   [box height width]"""
+        at_once = max(1, 4_000_000 // (size[0] * size[1]))  # a photograph has few at a time, for the sake of memory
+        answers = []
+        for grids, boxes, probability in zip(raw["masks"], raw["boxes"], raw["probability"], strict=True):
+            kept = probability >= least
+            parts = zip(grids[kept].float().sigmoid().split(at_once), boxes[kept].split(at_once), strict=True)
+            answers.append(torch.cat([paste(grid[None], box[None], size)[0] > 0.5 for grid, box in parts]))
+        return answers
 
     def _count(self, raw: dict[str, Tensor], batch: Batch) -> None:
         """Of masks, how precise they are; and how much of the union a true one and the best found for it share."""
         super()._count(raw, batch)
         if "masks" not in raw:
             return
+        masks = self.pixels(raw, batch["image"].shape[2:], 0.01)
         for place, label in enumerate(batch["box_label"]):
             real, kept = label >= 0, raw["probability"][place] >= 0.01
             score, said = raw["probability"][place][kept], raw["box_label"][place][kept]
-            shared = mask_iou(raw["masks"][place][kept], batch["masks"][place][real])
+            shared = mask_iou(masks[place], batch["masks"][place][real])
             self.metrics["mask_mAP50"].update(shared.double(), score, said, label[real])
             sure = (said[:, None] == label[real]) & (score >= 0.5)[:, None]
             best = torch.cat([shared * sure, shared.new_zeros(1, shared.shape[1])]).amax(0)  # 0 for what was missed
@@ -209,7 +223,7 @@ class TwoStageDetection(RegionDetection):
         raw = self.raw(inputs)
         said = self.told(self.found(raw, inputs["image"].shape[2:], least=least))
         if "masks" in raw:
-            said["masks"] = [masks[p >= least] for masks, p in zip(raw["masks"], raw["probability"], strict=True)]
+            said["masks"] = self.pixels(raw, inputs["image"].shape[2:], least)
         return said
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
@@ -221,12 +235,8 @@ class TwoStageDetection(RegionDetection):
     def draw(self, inputs: Batch, predicted: dict[str, Any]) -> Figure:
         """The images with what was found on them, its pixels in the colour of its class."""
         if "masks" in predicted:
-            classes = []
-            for masks, names in zip(predicted["masks"], predicted["label"], strict=True):
-                held = masks.new_full(masks.shape[1:], 255, dtype=torch.long)
-                for mask, name in zip(masks.flip(0), names[::-1], strict=True):  # the most probable lies on top
-                    held[mask] = self.classes.index(name)
-                classes.append(held)
+            classes = [topmost(masks, [self.classes.index(name) for name in names])
+                       for masks, names in zip(predicted["masks"], predicted["label"], strict=True)]  # fmt: skip
             colours = palette(len(self.classes))
             inputs = {**inputs, "image": tinted(inputs["image"], torch.stack(classes), colours)}
         return super().draw(inputs, predicted)

@@ -1,6 +1,6 @@
 """Style transfer: what is learned is an image, with the content of one photograph and the style of another.   D2L 13.12"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -36,6 +36,18 @@ def wanted(backbone: nn.Module, image: Tensor, style_image: Tensor, content: int
         return {"image": image, "style": style_image, "content": backbone.features(image)[content], **grams}  # type: ignore[operator]
 
 
+def terms(maps: Sequence[Tensor], image: Tensor, content: Tensor, grams: Sequence[Tensor], number: int) -> dict[str, Tensor]:
+    """How far images are from what is wanted of them, in content, style and variation, each summed over the images.
+
+    maps: of the images, [batch channel height width] each.   content: what the map of that number is to be, of each image.
+    grams: the Gram matrix wanted of each map, of all images.   Each term is relative, so none depends on the maps' scale.
+    """
+    apart, size = (x.square().mean((1, 2, 3)) for x in (maps[number] - content, content))
+    styles = [style(x, gram)[0] / gram.square().sum() for x, gram in zip(maps, grams, strict=True)]
+    variation, count = total_variation(image)
+    return {"content": (apart / size).sum(), "style": torch.stack(styles).mean(), "variation": len(image) * variation / count}
+
+
 class StyleTransfer(Task):
     """A picture that looks, to a network that has learned to see, like one image by its content, like another by its style.
 
@@ -69,12 +81,8 @@ class StyleTransfer(Task):
         """The content, style and variation terms, not weighed."""
         image = self.picture()
         maps = self.backbone.features(image)  # type: ignore[operator]
-        content = (maps[self.content] - batch["content"]).square().mean() / batch["content"].square().mean()
-        styles = [
-            style(x, batch[f"gram_{number}"])[0] / batch[f"gram_{number}"].square().sum() for number, x in enumerate(maps)
-        ]
-        variation, count = total_variation(image)
-        return {"content": content, "style": torch.stack(styles).mean(), "variation": variation / count}
+        grams = [batch[f"gram_{number}"] for number in range(len(maps))]
+        return terms(maps, image, batch["content"], grams, self.content)
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         return sum(self.weights[name] * term for name, term in terms.items())  # type: ignore[return-value]
