@@ -65,7 +65,11 @@ class Peer(Detection):
         return sum(self.said(batch).values()) * len(batch["image"]), len(batch["image"])
 
     def evaluate(self, batch: Batch) -> None:
-        self.rank([Found(one["boxes"], one["scores"], one["labels"] - 1) for one in self.said(batch)], batch)
+        found = []
+        for one in self.said(batch):
+            real = one["labels"] > 0  # it may answer "nothing" too
+            found.append(Found(one["boxes"][real], one["scores"][real], one["labels"][real] - 1))
+        self.rank(found, batch)
 
 
 def usual(task: Peer, data: TensorStream, steps: int) -> Iterator[None]:
