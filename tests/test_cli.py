@@ -80,7 +80,7 @@ def test_reading_the_catalogue_imports_no_torch(words):
         (["sweep", "lenet-digits", "--parallel", "shard"], r"unknown argument --parallel"),
         (["predict", "/nowhere", "x.png"], r"/nowhere: neither a run with a model nor a model folder"),
         (["show", "resnet-1800"], r"resnet-1800"),
-        (["show"], r"show needs a SYSTEM, --graph RECIPE or --variance RECIPE"),
+        (["show"], r"show needs a SYSTEM, --graph, --variance or --anchors RECIPE"),
     ],
 )
 def test_an_error_is_one_line_that_names_the_thing(words, error, capsys):

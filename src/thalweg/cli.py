@@ -247,7 +247,8 @@ def show(words: list[str]) -> None:
     parser.add_argument(
         "--variance", metavar="RECIPE", help="draw how large values and gradients of each layer are before training"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="of the drawing (default graph.png or variance.png)")
+    parser.add_argument("--anchors", metavar="RECIPE", help="draw the anchor boxes of a recipe's detector on a photograph")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="of the drawing (default graph, variance or anchors.png)")
     values = _parse(parser, words)
     if values.graph:
         recipe, out = launch.find(values.graph), launch.drawing_place(values.out or Path("graph.png"))
@@ -261,6 +262,12 @@ def show(words: list[str]) -> None:
 
         print(draw_variances(recipe.load()(), out))
         print(f"drawing: {out}")
+    elif values.anchors:
+        recipe, out = launch.find(values.anchors), launch.drawing_place(values.out or Path("anchors.png"))
+        from thalweg.inspection.anchors import draw_anchors
+
+        print(draw_anchors(recipe.load()(), out))
+        print(f"drawing: {out}")
     elif values.system:
         from thalweg import catalogue
 
@@ -269,7 +276,7 @@ def show(words: list[str]) -> None:
         except LookupError as error:
             raise Problem(str(error.args[0])) from error
     else:
-        raise Problem("show needs a SYSTEM, --graph RECIPE or --variance RECIPE; `thalweg list` names the systems")
+        raise Problem("show needs a SYSTEM, --graph, --variance or --anchors RECIPE; `thalweg list` names the systems")
 
 
 def results(words: list[str]) -> None:

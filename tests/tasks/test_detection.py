@@ -52,6 +52,22 @@ def test_the_loss_of_anchors_is_that_of_matched_ones_and_of_the_hardest_of_the_r
     assert total.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_errors_of_classes_and_offsets_count_every_anchor():
+    (logits, offsets, around), batch = raw(), scenes()
+    task = MultiBox(nn.Identity(), ["a", "b"])
+    task.measure((logits, offsets, around.float()), batch)
+    shares = (batch["boxes"] / torch.tensor([80, 40, 80, 40])).double()
+    index, label = match(around, shares, batch["box_label"])
+    wrong, apart = 0, 0.0
+    for image in range(3):
+        for a in range(40):
+            wrong += logits[image, a].argmax().item() != label[image, a].item() + 1
+            if label[image, a] >= 0:
+                apart += (offsets[image, a] - encode(shares[image, index[image, a]], around[a])).abs().sum().item()
+    assert task.metrics["class_error"].compute().item() == pytest.approx(wrong / 120)
+    assert task.metrics["offset_error"].compute().item() == pytest.approx(apart / 480, rel=1e-4)
+
+
 def test_a_thing_has_one_place_by_its_longer_side_and_its_centre():
     *_, around = single_box_ssd().eval()(torch.rand(1, 3, 128, 128))  # maps of 16, 8, 4, 2 and 1 pixels a side
     boxes = torch.tensor([[[0.02, 0.02, 0.08, 0.06], [0.0, 0.0, 1.0, 0.3], [0.49, 0.5, 0.72, 0.6], [0.01, 0.03, 0.08, 0.08],

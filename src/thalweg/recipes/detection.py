@@ -4,22 +4,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from thalweg import public
 from thalweg.build import adapt, build
 from thalweg.data.augmentation import colour, flip, shift
+from thalweg.data.cutouts import fruit, inked, paste
 from thalweg.data.detection import DetectionFolder, bccd
-from thalweg.data.streams import Splits, TensorStream
+from thalweg.data.photographs import coco_photographs
+from thalweg.data.sources import mnist
+from thalweg.data.streams import Augment, Splits, TensorStream, generator
 from thalweg.layers.standardize import moments, standardize
 from thalweg.models import builder
 from thalweg.models.vision.fcos import FCOS, fcos
 from thalweg.models.vision.resnet import resnet9
-from thalweg.models.vision.ssd import SSD
-from thalweg.tasks.detection import MultiBox, TaskAligned
+from thalweg.models.vision.ssd import SSD, single_box_ssd, tiny_ssd
+from thalweg.tasks.detection import MultiBox, SingleBox, TaskAligned
 from thalweg.training import Experiment, Task
 from thalweg.training.optimisers import adamw
 from thalweg.training.schedules import cosine, warmup
+from thalweg.vocabulary import Batch
 
 
 def _experiment(
@@ -100,3 +104,46 @@ def ssd_bccd(*, epochs: int = 80, batch_size: int = 8, lr: float = 2e-3, width: 
     sizes = [(0.085, 0.13), (0.21, 0.26), (0.35, 0.45), (0.6, 0.8)]
     plain = build(SSD, backbone=trunk, num_classes=len(splits.classes), sizes=sizes, channels=[128, 128], whole=False)
     return _experiment(MultiBox, plain, splits, size, epochs, batch_size, lr)
+
+
+def _scenes(ground: Tensor, change: Augment, seed: int) -> Batch:
+    """Images and what was laid on them, the same for every run."""
+    made = [change(batch, generator(seed, number)) for number, batch in enumerate(TensorStream({"image": ground}, 32))]
+    return {name: torch.cat([batch[name] for batch in made]) for name in made[0]}
+
+
+def ssd_fruit(*, epochs: int = 40, batch_size: int = 32, lr: float = 2e-3) -> Experiment:
+    """The tiny single-shot detector of D2L finds an apple or a lemon laid on photographs, of any size and turned.   D2L 13.7"""
+    ground, cutouts = coco_photographs(256), fruit()
+
+    def lay(things: Batch) -> Augment:
+        return paste(things, smallest=0.2, largest=0.8, degrees=45)
+
+    model = build(tiny_ssd, num_classes=len(cutouts.classes))
+    seen = adapt(model, standardize, **moments(ground.train["image"]), size=[256, 256])
+    train = TensorStream(ground.train, batch_size, shuffle=True, augment=[flip(), lay(cutouts.train), colour()])
+    valid, test = (TensorStream(_scenes(image, lay(things), seed), 32) for seed, (image, things) in
+                   enumerate([(ground.valid["image"], cutouts.valid), (ground.test["image"][::3], cutouts.test)]))  # fmt: skip
+    return Experiment(task=build(MultiBox, model=seen, classes=cutouts.classes), train=train, valid=valid, test=test,
+                      epochs=epochs, optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, cosine()), clip=10.0,
+                      ema=0.99, monitor="mAP50", evaluate_every=5 * len(train))  # fmt: skip
+
+
+def digit_detector(*, epochs: int = 20, batch_size: int = 32, lr: float = 2e-3, width: int = 16, most: int = 5) -> Experiment:
+    """A detector of one box a place finds handwritten digits, large and small, on a canvas; every pass is new.   LBDL 6.3
+
+    width: channels at the full extent.   most: digits on a canvas.
+    """
+    splits, canvas = mnist(), torch.zeros(1, 1, 128, 128, dtype=torch.uint8)
+
+    def lay(digits: Batch) -> Augment:
+        return paste(inked(digits), most, smallest=0.15, largest=0.8, degrees=10)
+
+    valid, test = (_scenes(canvas.expand(500, -1, -1, -1), lay(part), seed) for seed, part in
+                   enumerate((splits.valid, splits.test)))  # fmt: skip
+    model = build(single_box_ssd, num_classes=len(splits.classes), in_channels=1, width=width)
+    seen = adapt(model, standardize, **moments(valid["image"]), size=[128, 128])
+    train = TensorStream({"image": canvas.expand(2000, -1, -1, -1)}, batch_size, shuffle=True, augment=[lay(splits.train)])
+    return Experiment(task=build(SingleBox, model=seen, classes=splits.classes), train=train, valid=TensorStream(valid, 50),
+                      test=TensorStream(test, 50), epochs=epochs, optimizer=adamw(lr, weight_decay=0.05),
+                      schedule=warmup(0.1, cosine()), clip=10.0, ema=0.99, monitor="mAP50")  # fmt: skip

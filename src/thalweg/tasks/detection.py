@@ -77,7 +77,10 @@ class Detection(Task):
         return answers
 
     def evaluate(self, batch: Batch) -> None:
-        raw = self.raw(batch)
+        self.measure(self.raw(batch), batch)
+
+    def measure(self, raw: Any, batch: Batch) -> None:
+        """Updates the metrics by a raw output."""
         total, count = self.cost(raw, batch)
         self.metrics["loss"].update(total / count, count)
         self.rank(self.found(raw, batch["image"].shape[2:], least=0.01), batch)
@@ -164,20 +167,38 @@ class MultiBox(Detection):
     ):
         super().__init__(model, classes, overlap)
         self.negatives, self.threshold = negatives, threshold
+        self.metrics.add_metrics({"class_error": MeanLoss(), "offset_error": MeanLoss()})
+
+    def targets(self, anchors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The label of each anchor [batch anchor], -1 for nothing, and the offsets of the boxes of the others, in order."""
+        boxes = _shares(batch)
+        index, label = match(anchors, boxes, batch["box_label"], self.threshold)
+        taught = label >= 0
+        chosen = boxes.gather(1, index[..., None].expand(-1, -1, 4))[taught]
+        return label, encode(chosen, anchors.expand(len(label), -1, -1)[taught])
 
     def cost(self, raw: tuple[Tensor, Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         logits, offsets, anchors = raw
-        boxes = _shares(batch)
-        index, label = match(anchors, boxes, batch["box_label"], self.threshold)
+        label, wanted = self.targets(anchors, batch)
         taught = label >= 0
         surprise = cross_entropy(logits.float().flatten(0, 1), label.flatten() + 1, reduction="none").view_as(label)
         count = taught.sum(1).clamp(min=1)  # an image of nothing teaches as one with a thing
         rank = surprise.detach().masked_fill(taught, -1).argsort(1, descending=True).argsort(1)
         hard = ~taught & (rank < self.negatives * count[:, None])
-        chosen = boxes.gather(1, index[..., None].expand(-1, -1, 4))[taught]
-        wanted = encode(chosen, anchors.expand_as(offsets)[taught])
         apart = smooth_l1_loss(offsets[taught].float(), wanted, reduction="sum")
         return surprise[taught | hard].sum() + apart, count.sum()
+
+    def measure(self, raw: tuple[Tensor, Tensor, Tensor], batch: Batch) -> None:
+        """As any detection; and over all anchors the share of wrong classes and the mean absolute error of offsets.
+
+        Most anchors have nothing, and their offsets count as right: both are small early.   D2L 13.7
+        """
+        super().measure(raw, batch)
+        logits, offsets, anchors = raw
+        label, wanted = self.targets(anchors, batch)
+        self.metrics["class_error"].update((logits.argmax(-1) != label + 1).float())
+        apart = (offsets[label >= 0].float() - wanted).abs().sum()
+        self.metrics["offset_error"].update(apart / offsets.numel(), offsets.numel())
 
 
 class SingleBox(Detection):

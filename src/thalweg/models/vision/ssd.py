@@ -90,18 +90,25 @@ class SSD(nn.Module):
             for out in (self.outputs, 4)
         )
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """What is looked at, the finest map first."""
         maps = self.backbone.features(image)[-self.scales :]  # type: ignore[operator]
         for stage in self.stages:
             maps.append(stage(maps[-1]))
-        extent = image.new_tensor([image.shape[3], image.shape[2]] * 2, dtype=torch.float32)
-        logits, offsets, around = [], [], []
-        for x, sizes, label_head, box_head in zip(maps, self.sizes, self.label_head, self.box_head, strict=True):
-            logits.append(label_head(x).movedim(1, -1).reshape(len(x), -1, self.outputs))
-            offsets.append(box_head(x).movedim(1, -1).reshape(len(x), -1, 4))
-            pixels = [size * min(image.shape[2:]) for size in sizes]
-            around.append(anchors(x.shape[2:], image.shape[2:], pixels, self.ratios, device=x.device) / extent)
-        return torch.cat(logits, 1), torch.cat(offsets, 1), torch.cat(around)
+        return maps
+
+    def anchors(self, maps: list[Tensor], size: Sequence[int]) -> list[Tensor]:
+        """The anchors of each map [anchor 4], in pixels of an image of that height and width."""
+        return [anchors(x.shape[2:], size, [share * min(size) for share in shares], self.ratios, device=x.device)
+                for x, shares in zip(maps, self.sizes, strict=True)]  # fmt: skip
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        size, maps = image.shape[2:], self.maps(image)
+        logits, offsets = (torch.cat([head(x).movedim(1, -1).reshape(len(x), -1, outputs)
+                                      for x, head in zip(maps, heads, strict=True)], 1)
+                           for heads, outputs in ((self.label_head, self.outputs), (self.box_head, 4)))  # fmt: skip
+        around = torch.cat(self.anchors(maps, size))
+        return logits, offsets, around / around.new_tensor([size[1], size[0]] * 2)
 
 
 def tiny_ssd(num_classes: int = 1, in_channels: int = 3, **arguments: Any) -> SSD:
