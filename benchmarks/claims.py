@@ -1,10 +1,9 @@
-"""What LEE says of training ("Batch and Momentum", "New Optimizers", "Overfitting"), measured on real data.
+"""What LEE says of training ("Batch and Momentum", "New Optimizers"), measured on real data.
 
 warm_up   Adam, a small GPT on plays, rates from the usual to ten times it: loss on held-out text with and without a rise
           over the first tenth of the steps, and how large the updates of the first ten steps are, as a share of the rate
 batch     SGD with momentum, LeNet on 5,000 pictures of clothes until they are learned: batches of 32 and of 1,000, each
           at the rate of its own that does best on validation data: sharpness of the minimum and error on test data
-remedies  LeNet on 500 pictures of clothes, 400 steps of Adam, and each remedy against overfitting by itself
 """
 
 import json
@@ -12,17 +11,11 @@ import statistics
 
 import torch
 
-from thalweg.build import adapt, build
-from thalweg.data.augmentation import flip, shift
-from thalweg.data.sources import fashion_mnist
 from thalweg.data.streams import TensorStream
 from thalweg.inspection.curvature import sharpness
-from thalweg.layers.standardize import moments, standardize
-from thalweg.models.vision.lenet import lenet
 from thalweg.recipes.race import optimizer_race
-from thalweg.tasks.classification import Classification
 from thalweg.training import Experiment, Training, evaluate
-from thalweg.training.optimisers import adam, adamw, sgd
+from thalweg.training.optimisers import adam, sgd
 from thalweg.training.schedules import constant, warmup
 
 SEEDS = (0, 1, 2)
@@ -82,51 +75,6 @@ def batch() -> dict:
     return found
 
 
-def remedies() -> dict:
-    """The test error and loss of each remedy alone; nothing of it was tuned."""
-    splits = fashion_mnist()
-
-    def run(seed: int, *, examples: int = 500, augment=(), channels=(32, 64), hidden_dim=128, dropout=0.0, size=28,
-            weight_decay=0.0, stop=False) -> dict:  # fmt: skip
-        torch.manual_seed(seed)
-        train = {name: part[:examples] for name, part in splits.train.items()}
-        network = build(lenet, image_size=size, channels=channels, hidden_dim=hidden_dim, dropout=dropout)
-        model = adapt(network, standardize, **moments(train["image"]), size=[size, size])
-        task = build(Classification, model=model, classes=splits.classes)
-        valid = TensorStream({name: part[:1000] for name, part in splits.valid.items()}, 500)
-        stream = TensorStream(train, 50, shuffle=True, augment=augment)
-        training = Training(
-            Experiment(task=task, train=stream, optimizer=adamw(2e-3, weight_decay=weight_decay), steps=400),
-            device="cpu", precision="fp32",
-        )  # fmt: skip
-        best, test = float("inf"), {}
-        for step in training:
-            last = step.number == 400
-            if last or (stop and step.number % 20 == 0):
-                loss = float(dict(evaluate(training, valid))["loss"])
-                if loss < best or not stop:
-                    best, test = loss, dict(evaluate(training, TensorStream(splits.test, 500)))
-        return {"train": dict(evaluate(training, TensorStream(train, 500)))["loss"], **test}
-
-    table = {
-        "none": {},
-        "four times the data": {"examples": 2000},
-        "augmentation": {"augment": (flip(), shift(2))},
-        "fewer parameters": {"channels": (4, 8), "hidden_dim": 16},
-        "fewer features": {"size": 14},
-        "early stopping": {"stop": True},
-        "weight decay": {"weight_decay": 1.0},
-        "dropout": {"dropout": 0.5},
-        "too few parameters": {"channels": (1, 1), "hidden_dim": 4},
-    }
-    found = {}
-    for name, change in table.items():
-        runs = [run(seed, **change) for seed in SEEDS]
-        found[name] = {"train_loss": middle(run["train"] for run in runs), "test_loss": middle(run["loss"] for run in runs),
-                       "test_error": middle(1 - run["accuracy"] for run in runs)}  # fmt: skip
-    return found
-
-
 def _loss(training: Training) -> torch.Tensor:
     """The mean loss on the first 2,000 training examples, with its graph."""
     task, tensors = training.task.eval(), training.experiment.train.tensors
@@ -137,5 +85,5 @@ def _loss(training: Training) -> torch.Tensor:
 if __name__ == "__main__":
     print(json.dumps({
         "what": "claims about training; the middle of three seeds",
-        "warm_up": warm_up(), "batch": batch(), "remedies": remedies(),
+        "warm_up": warm_up(), "batch": batch(),
     }))  # fmt: skip
