@@ -4,6 +4,7 @@ import pytest
 import torch
 from definitions import EXACT, equal_with_gradients, numbers
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
 from thalweg.layers import linear_attention as module
 from thalweg.layers.attention import attention
@@ -78,6 +79,17 @@ def test_in_parallel_and_place_by_place_it_is_the_same(name):
     assert_close(linear_attention(query, key, value, causal=True), torch.stack(answers, 2), rtol=0, atol=1e-10)
     last = linear_attention(query, key, value)[:, :, -1]  # the last place reads all, causal or not
     assert_close(last, answers[-1], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_twice_the_places_take_twice_the_operations(causal):
+    operations = []
+    for time in (256, 512, 1024):
+        x = torch.rand(1, 2, time, 8, requires_grad=True)
+        with FlopCounterMode(display=False) as counter:
+            linear_attention(x, x, x, causal=causal).sum().backward()
+        operations.append(counter.get_total_flops())
+    assert operations[2] == 2 * operations[1] == 4 * operations[0] > 0
 
 
 def test_random_features_come_closer_to_the_softmax_the_more_there_are():
