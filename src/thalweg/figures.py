@@ -137,6 +137,23 @@ def heat_map(table: Tensor, xlabel: str = "", ylabel: str = "") -> "Figure":
     return figure
 
 
+def matrices(tables: Mapping[str, Tensor], *, columns: int = 5) -> "Figure":
+    """Tables beside each other: white 0, red above, blue below, as the root of the share of the largest.   [row column] each"""
+    columns = min(columns, len(tables))
+    rows = -(-len(tables) // columns)
+    figure, axes = new_figure(1.9 * columns, 2.1 * rows, rows, columns)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (name, table) in zip(axes.flat, tables.items(), strict=False):
+        share = (table / table.abs().max()).detach().double().cpu()
+        axis.imshow((share.sign() * share.abs().sqrt()).numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+        axis.set_title(name, fontsize=8)
+        axis.axis("on")
+        axis.set_xticks([])
+        axis.set_yticks([])
+    return figure
+
+
 def alignment(weights: Tensor, source: Sequence[str], target: Sequence[str]) -> "Figure":
     """How much each word of the target (row) looked at each of the source (column).   weights: [time read]
 
