@@ -137,8 +137,8 @@ class RoutedAttention(nn.Module):
         if self.causal:
             past = s[..., None, :] <= t[..., None]
             seen = past if seen is None else seen & past
-        parts = [_at(x, places).flatten(1, 2) for x, places in ((query, t), (key, s), (value, s))]
-        y = attention(*parts, None if seen is None else seen.flatten(1, 2))
+        asked, read, told = (_at(x, places).flatten(1, 2) for x, places in ((query, t), (key, s), (value, s)))
+        y = attention(asked, read, told, None if seen is None else seen.flatten(1, 2))
         where = t.flatten(2)[..., None]
         y = y.unflatten(1, s.shape[1:3]).flatten(2, 3)
         total = torch.zeros_like(value).scatter_add(2, where.expand_as(y), y)

@@ -164,13 +164,13 @@ def strided_attention(
     mask: True where a place is real.   Child et al. 2019, arXiv:1904.10509.
     """
     time, missing = query.shape[2], -query.shape[2] % stride
-    parts = [pad(x, (0, 0, 0, missing)).unflatten(2, (-1, stride)).permute(0, 3, 1, 2, 4).flatten(0, 1)
-             for x in (query, key, value)]  # fmt: skip
+    query, key, value = (pad(x, (0, 0, 0, missing)).unflatten(2, (-1, stride)).permute(0, 3, 1, 2, 4).flatten(0, 1)
+                         for x in (query, key, value))  # fmt: skip
     seen = None
     if mask is not None or missing:
-        whole = query.new_ones(len(query), time, dtype=torch.bool) if mask is None else mask
+        whole = query.new_ones(len(query) // stride, time, dtype=torch.bool) if mask is None else mask
         seen = pad(whole, (0, missing)).unflatten(1, (-1, stride)).mT.flatten(0, 1)[:, None, None]
-    y = attention(*parts, seen, causal=causal)
+    y = attention(query, key, value, seen, causal=causal)
     return y.unflatten(0, (-1, stride)).permute(0, 2, 3, 1, 4).flatten(2, 3)[:, :, :time]
 
 
