@@ -146,8 +146,8 @@ def sparse_attention(
     if not tokens:
         return y
     read = tokens if causal else time  # what the global tokens may read
-    seen = None if mask is None else mask[:, None, None, :read]
-    whole = attention(query[:, :, :tokens], key[:, :, :read], value[:, :, :read], seen, causal=causal)
+    real_keys = None if mask is None else mask[:, None, None, :read]
+    whole = attention(query[:, :, :tokens], key[:, :, :read], value[:, :, :read], real_keys, causal=causal)
     return torch.cat([whole, y[:, :, tokens:]], 2)
 
 
