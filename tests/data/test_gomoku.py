@@ -61,7 +61,7 @@ def test_four_are_made_five_and_the_four_of_the_other_are_stopped():
 
 
 def test_games_keep_the_rules():
-    played = games(6, size=7, seed=1, opening=4)
+    played = games(25, size=9, seed=1, opening=4)
     image, label = played["image"], played["label"]
     own, other, empty = (image > 0).unbind(1)
     assert image.unique().tolist() == [0, 255]
@@ -72,16 +72,20 @@ def test_games_keep_the_rules():
     assert empty.flatten(1)[torch.arange(len(label)), label].all()  # a move is to an empty point
     assert not won(own.float()).any()  # nobody goes on after a win
     assert not won(other.float()).any()
-    move = torch.nn.functional.one_hot(label, 49).view(-1, 7, 7).bool()
+    move = torch.nn.functional.one_hot(label, 81).view(-1, 9, 9).bool()
     ends = won((own | move).float())
     assert ends.any()
     before = worth(own.float(), other.float()).flatten(1)
     chosen = before[torch.arange(len(label)), label]
-    assert (chosen >= 0.99 * before.max(1).values).all()
-    follows = {(a.flatten().tolist().__str__(), b.flatten().tolist().__str__()) for a, b in zip(own, other, strict=True)}
-    for index in (~ends).nonzero()[:20, 0].tolist():  # the other player sees what was played
-        next_ = (other[index].flatten().tolist().__str__(), (own | move)[index].flatten().tolist().__str__())
-        assert next_ in follows or stones[index] == 48
+    assert (chosen >= 0.9899 * before.max(1).values).all()
+    follows = {(str(a.tolist()), str(b.tolist())) for a, b in zip(own, other, strict=True)}
+    dead = 0
+    for index in (~ends).nonzero()[::20, 0].tolist():  # the other player sees what was played, unless it is a draw
+        mine, theirs = other[index], (own | move)[index]
+        drawn = worth(mine[None].float(), theirs[None].float()).max() <= 0
+        assert drawn or (str(mine.tolist()), str(theirs.tolist())) in follows
+        dead += int(drawn)
+    assert dead < 10
 
 
 def test_games_are_a_function_of_the_seed():

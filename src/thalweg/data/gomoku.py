@@ -1,7 +1,8 @@
 """Gomoku, five in a row: its rules, a player that counts lines, and the games that it plays against itself.
 
 Two players put stones on the points of a square board in turn; who has five or more in a row, along a row, a column or a
-diagonal, has won; a full board is a draw. All games are played at once: what is on every line of five is a convolution.
+diagonal, has won; where neither can have that any more, it is a draw. All games are played at once: what lies on every line
+of five is a convolution.
 """
 
 import torch
@@ -58,19 +59,19 @@ def games(count: int, size: int = 9, seed: int = 0, *, opening: int = 4) -> Batc
     own, other = torch.zeros(2, count, size, size)
     images, labels = [], []
     for number in range(size * size):
-        if number < opening:
-            value = torch.rand(own.shape, generator=random).masked_fill((own + other) > 0, -torch.inf)
-        else:
-            value = worth(own, other) * (1 - 0.01 * torch.rand(own.shape, generator=random))
-            images.append(torch.stack([own, other, 1 - own - other], 1).mul(255).byte())
-        move = value.flatten(1).argmax(1)
+        value = worth(own, other)
+        alive = value.flatten(1).amax(1) > 0
+        own, other, value = own[alive], other[alive], value[alive]
+        if not len(own):
+            break
+        chance = torch.rand(own.shape, generator=random)
+        move = (value * (1 - 0.01 * chance) if number >= opening else chance.where(value >= 0, -1)).flatten(1).argmax(1)
         if number >= opening:
+            images.append(torch.stack([own, other, 1 - own - other], 1).mul(255).byte())
             labels.append(move)
         own = own.flatten(1).scatter(1, move[:, None], 1.0).view_as(own)
         goes_on = ~won(own)
         own, other = other[goes_on], own[goes_on]
-        if not len(own):
-            break
     return {"image": torch.cat(images), "label": torch.cat(labels)}
 
 

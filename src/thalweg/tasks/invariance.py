@@ -17,20 +17,20 @@ from thalweg.tasks.classification import Classification
 from thalweg.vocabulary import Batch
 
 ANGLES = tuple(range(-90, 91, 15))  # degrees
-SCALES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
+SCALES = tuple(range(40, 161, 20))  # percent
 
 
 class Invariance(Classification):
     """Classification, evaluated on images as they are, and on the same turned by each of ANGLES and scaled by each of SCALES.
 
-    turned_by_30, scaled_by_0.6, ...: accuracy on images so changed, all others of these names likewise.
+    turned_by_30, scaled_to_60, ...: the accuracy on images turned by 30 degrees, scaled to 60 percent of their size.
     batch: image [batch channel height width], label [batch].
     """
 
     def __init__(self, model: nn.Module, classes: Sequence[str], label_smoothing: float = 0.0):
         super().__init__(model, classes, label_smoothing)
         self.changes = {f"turned_by_{angle}": (angle, 1.0) for angle in ANGLES}
-        self.changes |= {f"scaled_by_{scale}": (0, scale) for scale in SCALES}
+        self.changes |= {f"scaled_to_{scale}": (0, scale / 100) for scale in SCALES}
         self.metrics.add_metrics({name: MulticlassAccuracy(len(self.classes), average="micro") for name in self.changes})
 
     def evaluate(self, batch: Batch) -> None:
@@ -41,11 +41,11 @@ class Invariance(Classification):
     def figures(self, batch: Batch) -> dict[str, Figure]:
         accuracy = {name: float(self.metrics[name].compute()) for name in self.changes}
         over_angle = [(angle, accuracy[f"turned_by_{angle}"]) for angle in ANGLES]
-        over_scale = [(scale, accuracy[f"scaled_by_{scale}"]) for scale in SCALES]
+        over_scale = [(scale, accuracy[f"scaled_to_{scale}"]) for scale in SCALES]
         changed = torch.cat([turned(batch["image"][:1], *change) for change in self.changes.values()])
         return {
             **super().figures(batch),
             "accuracy of turned images": figures.curves({"accuracy": over_angle}, xlabel="degrees", ylabel="accuracy"),
-            "accuracy of scaled images": figures.curves({"accuracy": over_scale}, xlabel="factor", ylabel="accuracy"),
+            "accuracy of scaled images": figures.curves({"accuracy": over_scale}, xlabel="percent", ylabel="accuracy"),
             "one image, changed": figures.image_grid(changed, [name.replace("_", " ") for name in self.changes], columns=10),
         }

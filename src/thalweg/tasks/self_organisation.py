@@ -32,6 +32,13 @@ class SelfOrganisation(Classification):
         logits = network.head(x.amax((2, 3)))
         yield network.head, cross_entropy(logits, batch["label"], reduction="sum"), len(logits)
 
+    @torch.no_grad()
     def figures(self, batch: Batch) -> dict[str, Figure]:
         outer: Any = self.model
-        return {**super().figures(batch), "patterns of the first stage": figures.filters(outer.model.stages[0][0].weight)}
+        x, drawn = outer.standardize(batch["image"][:1]), super().figures(batch)
+        for number, (look, blur) in enumerate(outer.model.stages, 1):
+            answer = look(x)
+            x = blur(answer)
+            drawn |= {f"{name}-cells of stage {number}": figures.feature_maps(cells[0, :32]) for name, cells in
+                      (("S", answer), ("C", x))}  # fmt: skip
+        return drawn

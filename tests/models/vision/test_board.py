@@ -75,6 +75,7 @@ def test_it_foretells_the_moves_of_games_that_it_has_not_seen():
     empty = (held_out["image"][:, 2] > 0).flatten(1).sum(1)
     chance = float((1 / empty).mean())
     found = {name: float(value) for name, value in task.metrics.compute().items()}
+    print(chance, found, len(train))
     assert chance < 0.06
     assert found["accuracy"] > 0.3
     assert found["top_5"] > 0.6

@@ -24,15 +24,17 @@ def _window(size: int) -> Tensor:
 class SCells(nn.Module):
     """Planes of cells, each of which answers to one pattern, wherever it is.   x: [batch channel h w] -> [batch plane h w]
 
-    weight: a, and inhibition: b, of the paper, which writes b / 2.   selectivity: r.
+    weight: a, and inhibition: b, of the paper, which writes b / 2.   selectivity: r.   column: see agreement.
     A plane that has learned nothing yet has next to no weights and no inhibition: it answers a little to everything.
     """
 
     window: Tensor
 
-    def __init__(self, in_channels: int, planes: int, kernel_size: int, selectivity: float):
+    def __init__(
+        self, in_channels: int, planes: int, kernel_size: int, selectivity: float, column: int | None = 5, sharper: float = 4.0
+    ):
         super().__init__()
-        self.kernel_size, self.selectivity = kernel_size, selectivity
+        self.kernel_size, self.selectivity, self.column, self.sharper = kernel_size, selectivity, column, sharper
         self.weight = nn.Parameter(1e-3 * torch.rand(planes, in_channels, kernel_size, kernel_size))
         self.inhibition = nn.Parameter(torch.zeros(planes))
         window = _window(kernel_size).expand(1, in_channels, -1, -1)
@@ -42,21 +44,22 @@ class SCells(nn.Module):
         """v: how much there is to see.   [batch 1 h w]"""
         return conv2d(x.square(), self.window, padding=self.kernel_size // 2).clamp(min=1e-12).sqrt()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sharper: float = 1.0) -> Tensor:
+        r = sharper * self.selectivity
         excited = conv2d(x, self.weight, padding=self.kernel_size // 2)
-        share = self.selectivity / (1 + self.selectivity)
-        inhibited = share * self.inhibition.clamp(min=0)[:, None, None] * self.strength(x)
-        return self.selectivity * (excited - inhibited).relu() / (1 + inhibited)
+        inhibited = r / (1 + r) * self.inhibition.clamp(min=0)[:, None, None] * self.strength(x)
+        return r * (excited - inhibited).relu() / (1 + inhibited)
 
-    def agreement(self, x: Tensor, column: int = 5) -> Tensor:
+    def agreement(self, x: Tensor) -> Tensor:
         """sum over winners of (sum c x a + v b): a step of size q along its slope adds q c x to a and q v to b.
 
-        Cells of all planes within a square of `column` cells compete; of those of a plane that have won theirs, the one that
-        answers most, of all places of all images, is the winner of its plane. Others learn nothing.
+        Cells of all planes within a square of `column` (odd) cells compete, or all of an image (None); of those of a plane that
+        have won theirs, the one that answers most, in all images, is the winner of its plane. Others learn nothing.
         """
         with torch.no_grad():
-            answer = self(x)
-            best = max_pool2d(answer.amax(1, keepdim=True), column, 1, column // 2)
+            answer = self(x, self.sharper)
+            best = answer.amax(1, keepdim=True)
+            best = max_pool2d(best, self.column, 1, self.column // 2) if self.column else best.amax((2, 3), keepdim=True)
             alone = answer.where((answer == best) & (answer > 0), 0)
             most, place = alone.transpose(0, 1).flatten(1).max(1)  # of each plane
             seen = unfold(x, self.kernel_size, padding=self.kernel_size // 2).transpose(1, 2).flatten(0, 1)[place]
@@ -89,8 +92,8 @@ class CCells(nn.Module):
 class Neocognitron(nn.Module):
     """Stages of S- and C-cells, and a linear read-out of how much each plane of the last answers at its best place.
 
-    planes, kernel_size (odd), selectivity: one a stage; the first stage halves the extent. 1980 read the last C-cells off by
-    eye; the read-out, which needs labels, is ours.
+    planes, kernel_size (odd), selectivity: one a stage; the first stage halves the extent. In the last all places compete, so
+    that an image teaches one plane. 1980 read the last C-cells off by eye; the read-out, which needs labels, is ours.
     image: [batch channel height width], 0 where there is nothing -> logits [batch class].   ValueError for unequal lengths.
     """
 
@@ -109,7 +112,8 @@ class Neocognitron(nn.Module):
             )
         self.stages, width = nn.ModuleList(), in_channels
         for number, (count, size, r) in enumerate(zip(planes, kernel_size, selectivity, strict=True)):
-            self.stages.append(nn.Sequential(SCells(width, count, size, r), CCells(3, 1 if number else 2)))
+            column = 5 if number + 1 < len(planes) else None
+            self.stages.append(nn.Sequential(SCells(width, count, size, r, column), CCells(*((3, 1) if number else (5, 2)))))
             width = count
         self.head = nn.Linear(width, num_classes)
 
