@@ -16,12 +16,12 @@ class TanhWarp(nn.Module):
 
     def __init__(self, num_layers: int = 8):
         super().__init__()
-        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(2, 2, bias=False), nn.Tanh()) for _ in range(num_layers))
-        self.head = nn.Linear(2, 2)
-        for block in self.blocks:
-            linear = block[0]
-            nn.init.normal_(linear.weight, std=0.1)  # type: ignore[index]
-            linear.weight.data += torch.eye(2)  # type: ignore[index]
+        self.blocks, self.head = nn.ModuleList(), nn.Linear(2, 2)
+        for _ in range(num_layers):
+            linear = nn.Linear(2, 2, bias=False)
+            nn.init.normal_(linear.weight, std=0.1)
+            linear.weight.data += torch.eye(2)
+            self.blocks.append(nn.Sequential(linear, nn.Tanh()))
 
     def planes(self, x: Tensor) -> list[Tensor]:
         """Where the points are before the first layer and after each."""

@@ -25,13 +25,15 @@ class SCells(nn.Module):
     """Planes of cells, each of which answers to one pattern, wherever it is.   x: [batch channel h w] -> [batch plane h w]
 
     weight: a, and inhibition: b, of the paper, which writes b / 2.   selectivity: r.   column: see agreement.
+    sharper: by how many times r is larger while it learns, so that patterns which differ get planes of their own, and what is
+    like several is seen by several. Fukushima, Tanigawa 1996, "Use of different thresholds in learning and recognition".
     A plane that has learned nothing yet has next to no weights and no inhibition: it answers a little to everything.
     """
 
     window: Tensor
 
     def __init__(
-        self, in_channels: int, planes: int, kernel_size: int, selectivity: float, column: int | None = 5, sharper: float = 4.0
+        self, in_channels: int, planes: int, kernel_size: int, selectivity: float, column: int | None = 5, sharper: float = 6.0
     ):
         super().__init__()
         self.kernel_size, self.selectivity, self.column, self.sharper = kernel_size, selectivity, column, sharper
@@ -101,9 +103,9 @@ class Neocognitron(nn.Module):
         self,
         in_channels: int = 1,
         num_classes: int = 10,
-        planes: Sequence[int] = (16, 48, 160),
+        planes: Sequence[int] = (24, 64, 160),
         kernel_size: Sequence[int] = (3, 3, 5),
-        selectivity: Sequence[float] = (4.0, 1.5, 1.5),
+        selectivity: Sequence[float] = (4.0, 1.5, 1.0),
     ):
         super().__init__()
         if not len(planes) == len(kernel_size) == len(selectivity):
@@ -127,9 +129,9 @@ class Neocognitron(nn.Module):
 def neocognitron(
     in_channels: int = 1,
     num_classes: int = 10,
-    planes: Sequence[int] = (16, 48, 160),
+    planes: Sequence[int] = (24, 64, 160),
     kernel_size: Sequence[int] = (3, 3, 5),
-    selectivity: Sequence[float] = (4.0, 1.5, 1.5),
+    selectivity: Sequence[float] = (4.0, 1.5, 1.0),
 ) -> Neocognitron:
     """A neocognitron of three stages, for digits."""
     return Neocognitron(in_channels, num_classes, planes, kernel_size, selectivity)
