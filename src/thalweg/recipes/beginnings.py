@@ -25,11 +25,10 @@ from thalweg.training.schedules import cosine, warmup
 
 def warped_plane(*, epochs: int = 300, batch_size: int = 100, lr: float = 0.03, num_layers: int = 8) -> Experiment:
     """Layers of a 2x2 matrix and tanh bend the plane until a line parts two spirals.   LBDL 3.5, Fig. 3.4"""
-    train, valid, test = (spirals(1000, seed) for seed in range(3))
+    train, valid, test = (TensorStream(spirals(1000, seed), batch_size, shuffle=not seed) for seed in range(3))
     task = build(Warping, model=build(tanh_warp, num_layers=num_layers), classes=ARMS)
-    return Experiment(task=task, train=TensorStream(train, batch_size, shuffle=True), valid=TensorStream(valid, 500),
-                      test=TensorStream(test, 500), epochs=epochs, optimizer=sgd(lr, momentum=0.9), schedule=cosine(),
-                      evaluate_every=10 * epochs)  # fmt: skip
+    return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=sgd(lr, momentum=0.9),
+                      schedule=cosine(), evaluate_every=epochs * len(train))  # fmt: skip
 
 
 def lenet1989_mnist(*, epochs: int = 23, batch_size: int = 32, lr: float = 3e-3, examples: int = 7291) -> Experiment:
@@ -55,12 +54,11 @@ def neocognitron_mnist(*, epochs: int = 1, batch_size: int = 16, q: float = 16.0
     pixels: by which digits lie elsewhere at most, in images of 44 pixels
     """
     splits = mnist()
-    train, valid, test = ({**part, "image": pad(part["image"], (8,) * 4)} for part in (splits.train, splits.valid, splits.test))
+    train, test = ({**part, "image": pad(part["image"], (8,) * 4)} for part in (splits.train, splits.test))
     model = adapt(build(neocognitron), standardize, mean=[0], deviation=[1], size=[22, 22])
-    moved = [shift(pixels)]
     return Experiment(task=build(SelfOrganisation, model=model, classes=splits.classes), epochs=epochs,
-                      train=TensorStream(train, batch_size, shuffle=True), valid=TensorStream(valid, 500, augment=moved),
-                      test=TensorStream(test, 500, augment=moved),
+                      train=TensorStream(train, batch_size, shuffle=True),
+                      test=TensorStream(test, 500, augment=[shift(pixels)]),
                       optimizer={"model.model.stages": sgd(q), "model.model.head": adamw(lr)})  # fmt: skip
 
 
@@ -74,12 +72,11 @@ def turned_mnist(*, epochs: int = 6, batch_size: int = 256, lr: float = 4e-3, de
     splits = mnist()
     model = adapt(build(lenet), standardize, **moments(splits.train["image"]), size=[28, 28])
     data = splits.streams(batch_size, augment=[rotate(degrees, zoom)] if degrees or zoom else [])
-    return Experiment(task=build(Invariance, model=model, classes=splits.classes), train=data.train, valid=data.valid,
-                      test=data.test, epochs=epochs, optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, cosine()),
-                      evaluate_every=3 * len(data.train))  # fmt: skip
+    return Experiment(task=build(Invariance, model=model, classes=splits.classes), train=data.train, test=data.test,
+                      epochs=epochs, optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, cosine()))  # fmt: skip
 
 
-def gomoku_moves(*, epochs: int = 10, batch_size: int = 256, lr: float = 2e-3, size: int = 9, plays: int = 2000,
+def gomoku_moves(*, epochs: int = 10, batch_size: int = 256, lr: float = 2e-3, size: int = 9, plays: int = 1500,
                  width: int = 64, num_layers: int = 6) -> Experiment:  # fmt: skip
     """A network without pooling foretells the moves of a player of gomoku, in games that it has not seen.   LEE: CNN
 

@@ -156,6 +156,5 @@ def test_it_recognises_digits_at_places_where_it_has_seen_none():
         by_pixels = (known["label"][distance.argmin(1)] == label).float().mean()
         with torch.no_grad():
             by_cells = (task.model(moved).argmax(1) == label).float().mean()
-        print(by_pixels, by_cells)
         assert by_pixels < 0.25
         assert by_cells > 0.45
