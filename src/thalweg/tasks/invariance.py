@@ -21,7 +21,7 @@ SCALES = tuple(range(40, 161, 20))  # percent
 
 
 class Invariance(Classification):
-    """Classification, evaluated on images as they are, and every fifth also turned by each of ANGLES and scaled to each of SCALES.
+    """Classification, evaluated on images as they are; every fifth also turned by each of ANGLES, scaled to each of SCALES.
 
     turned_by_30, scaled_to_60, ...: the accuracy on images turned by 30 degrees, scaled to 60 percent of their size.
     batch: image [batch channel height width], label [batch].
