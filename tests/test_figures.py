@@ -1,6 +1,7 @@
 """Drawing."""
 
 import matplotlib
+import pytest
 import torch
 
 from thalweg import figures
@@ -65,3 +66,20 @@ def test_an_overlay_tints_what_has_a_class_and_says_which_are_there():
         torch.testing.assert_close(tinted[place[0], :, place[1], place[2]], expected)
     drawn = figures.overlay(image[0], segmentation[0], list("abcde"))
     assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["b"]
+
+
+def test_a_neuron_is_the_activation_of_a_weighted_sum_and_drawn_with_its_numbers():
+    x, weight = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.5, 0.25, 4.0])
+    drawn = figures.neuron(x, weight, bias=-3.0, activation="sigmoid").axes[0]
+    words = [text.get_text() for text in drawn.texts]
+    assert [words[0], words[2], words[4]] == ["1", "-2", "0.5"]
+    assert [words[1], words[3], words[5]] == ["× 0.5", "× 0.25", "× 4"]
+    total = 0.5 - 0.5 + 2 - 3
+    assert words[6:] == ["sum 2\nbias -3", f"sigmoid({total:.3g})", f"{1 / (1 + 2.718281828**-total):.3g}"]
+    widths = [line.get_linewidth() for line in drawn.lines[:3]]
+    assert widths[0] == widths[1] < widths[2]
+    assert [line.get_color() for line in drawn.lines[:3]] == ["steelblue", "firebrick", "steelblue"]
+    with pytest.raises(ValueError, match="activation='step': expected one of tanh"):
+        figures.neuron(x, weight, activation="step")
+    with pytest.raises(ValueError, match=r"weight: \(2,\), expected as many"):
+        figures.neuron(x, weight[:2])

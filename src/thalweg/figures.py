@@ -249,6 +249,53 @@ def scatter(points: Tensor, label: Tensor, classes: Sequence[str]) -> "Figure":
     return figure
 
 
+def warped(planes: Sequence[Tensor], nets: Sequence[Tensor], label: Tensor, line: tuple[Tensor, Tensor]) -> "Figure":
+    """Points of two classes, and a net drawn on their plane, after every layer; on the last the line that parts them.
+
+    planes: [point 2] each; nets: [row column 2] each; label: [point]; line: w [2] and b of w x + b = 0.
+    """
+    figure, axes = new_figure(7.2, 7.4, -(-len(planes) // 3), 3)
+    colours = ["firebrick" if one else "steelblue" for one in label.tolist()]
+    for axis in axes.flat:
+        axis.axis("off")
+    for number, (axis, points, net) in enumerate(zip(axes.flat, planes, nets, strict=False)):
+        threads = net.float().cpu().numpy()
+        axis.plot(*threads.transpose(2, 0, 1), color="0.8", linewidth=0.5)
+        axis.plot(*threads.transpose(2, 1, 0), color="0.8", linewidth=0.5)
+        axis.scatter(*points.float().cpu().numpy().T, s=3, c=colours, linewidths=0)
+        axis.set_title(f"after layer {number}" if number else "the plane", fontsize=8)
+        low, high = threads.min((0, 1)), threads.max((0, 1))
+        if number == len(planes) - 1:
+            weight, bias = (part.float().cpu() for part in line)
+            foot, along = -bias * weight / weight.square().sum(), torch.stack([-weight[1], weight[0]]) / weight.norm()
+            axis.plot(*torch.stack([foot - 9 * along, foot + 9 * along]).T.numpy(), color="black", linewidth=1.2)
+        axis.set_xlim(low[0] - 0.05, high[0] + 0.05)
+        axis.set_ylim(low[1] - 0.05, high[1] + 0.05)
+    return figure
+
+
+def boards(image: Tensor, probability: Tensor, label: Tensor, *, columns: int = 4) -> "Figure":
+    """Boards with the stones of who is to move (black) and of the other (white), the redder a point the likelier the move.
+
+    image: [board 3 size size], the two players' stones in the first planes; probability: [board size size]; label: [board],
+    the point that was played, row by row, which has a cross.
+    """
+    size, columns = image.shape[-1], min(columns, len(image))
+    rows = -(-len(image) // columns)
+    figure, axes = new_figure(2.4 * columns, 2.4 * rows, rows, columns)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, planes, chance, played in zip(axes.flat, image.cpu(), probability.float().cpu(), label.tolist(), strict=False):
+        axis.imshow(chance.sqrt(), cmap="Reds", vmin=0, vmax=1)
+        axis.hlines(range(size), 0, size - 1, color="0.7", linewidth=0.5)
+        axis.vlines(range(size), 0, size - 1, color="0.7", linewidth=0.5)
+        for stones, colour in zip(planes, ("black", "white"), strict=False):
+            y, x = stones.nonzero().T.numpy()
+            axis.scatter(x, y, s=1100 / size, c=colour, edgecolors="black", linewidths=0.6, zorder=3)
+        axis.plot(played % size, played // size, "x", color="black", markersize=7, zorder=4)
+    return figure
+
+
 def nearest(
     image: Tensor, features: Tensor, label: Tensor, classes: Sequence[str], *, queries: int = 8, shown: int = 7
 ) -> "Figure":
@@ -320,6 +367,38 @@ def activations() -> "Figure":
         axis.plot(x.detach(), slope, linewidth=1, linestyle="--", color="firebrick")
         axis.set_ylim(-2, 4)
         axis.set_title(name, fontsize=9)
+    return figure
+
+
+def neuron(x: Tensor, weight: Tensor, bias: float = 0.0, activation: str = "ReLU") -> "Figure":
+    """One neuron at work: inputs times weights, their sum and the bias, the activation of that, which is what goes out.
+
+    y = activation(w x + b).   x, weight: [input]; lines are the thicker the more an input counts, red where it counts
+    against.   activation: of ACTIVATIONS.   ValueError for another, or for unequal numbers of inputs and weights.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation={activation!r}: expected one of {', '.join(ACTIVATIONS)}")
+    if x.shape != weight.shape or x.ndim != 1:
+        raise ValueError(f"x: {tuple(x.shape)}, weight: {tuple(weight.shape)}, expected as many weights as inputs")
+    terms = (x * weight).tolist()
+    total = torch.tensor(sum(terms) + bias)
+    figure, axes = new_figure(6.4, max(2.0, 0.55 * len(terms)))
+    axis = axes[0, 0]
+    axis.axis("off")
+    axis.set_xlim(-0.6, 4.2)
+    largest = max(max(map(abs, terms)), 1e-12)
+    for number, (value, w, term) in enumerate(zip(x.tolist(), weight.tolist(), terms, strict=True)):
+        y = (len(terms) - 1) / 2 - number
+        colour = "firebrick" if term < 0 else "steelblue"
+        axis.plot([0, 2], [y, 0], color=colour, linewidth=0.5 + 3 * abs(term) / largest, zorder=1)
+        axis.text(0, y, f"{value:.3g}", ha="right", va="center", fontsize=9)
+        axis.text(0.7, 0.65 * y, f"× {w:.3g}", ha="center", va="center", fontsize=8, bbox={"facecolor": "white", "pad": 0.5,
+                                                                                           "edgecolor": "none"})  # fmt: skip
+    axis.plot([2, 3.4], [0, 0], color="black", linewidth=1.5, zorder=1)
+    axis.scatter([2], [0], s=2600, color="white", edgecolors="black", zorder=2)
+    axis.text(2, 0, f"sum {total - bias:.3g}\nbias {bias:.3g}", ha="center", va="center", fontsize=7, zorder=3)
+    axis.text(2.85, 0.08, f"{activation}({total:.3g})", ha="center", va="bottom", fontsize=8)
+    axis.text(3.45, 0, f"{ACTIVATIONS[activation](total):.3g}", ha="left", va="center", fontsize=10)
     return figure
 
 

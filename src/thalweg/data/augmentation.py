@@ -178,16 +178,27 @@ def rotate(degrees: float, zoom: float = 0.0) -> Augment:
 
     def change(batch: Batch, generator: Generator) -> Batch:
         image = batch["image"]
-        count, _, height, width = image.shape
-        angle = _uniform((count,), -math.radians(degrees), math.radians(degrees), generator).to(_pixels(image[:0]).dtype)
-        scale = 1 / _uniform((count,), 1 - zoom, 1 + zoom, generator)
-        cos, sin, still = angle.cos() * scale, angle.sin() * scale, torch.zeros_like(angle)
-        x = torch.stack([cos, -sin * height / width, still], -1)
-        y = torch.stack([sin * width / height, cos, still], -1)
-        affine = torch.stack([x, y], 1)
+        angle = _uniform((len(image),), -math.radians(degrees), math.radians(degrees), generator)
+        affine = _about_the_middle(image, angle, _uniform((len(image),), 1 - zoom, 1 + zoom, generator))
         return _carried(batch, _sample(image, affine, "zeros"), affine)
 
     return change
+
+
+def turned(image: Tensor, degrees: float, scale: float = 1.0) -> Tensor:
+    """Images turned about their middle, counterclockwise, and enlarged, bilinearly, zeros outside."""
+    angle, factor = (image.new_full((len(image),), value, dtype=torch.float32) for value in (math.radians(degrees), scale))
+    return _sample(image, _about_the_middle(image, angle, factor), "zeros")
+
+
+def _about_the_middle(image: Tensor, angle: Tensor, scale: Tensor) -> Tensor:
+    """For _sample: turns each image by its angle in radians, and enlarges it.   [batch 2 3]"""
+    height, width = image.shape[2:]
+    angle, nearer = angle.to(_pixels(image[:0]).dtype), 1 / scale
+    cos, sin, still = angle.cos() * nearer, angle.sin() * nearer, torch.zeros_like(angle)
+    x = torch.stack([cos, -sin * height / width, still], -1)
+    y = torch.stack([sin * width / height, cos, still], -1)
+    return torch.stack([x, y], 1)
 
 
 def scatter(size: int, degrees: float = 0.0, smallest: float = 1.0, largest: float = 1.0, clutter: int = 0) -> Augment:

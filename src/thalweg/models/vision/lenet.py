@@ -2,6 +2,7 @@
 
 image -> [conv -> nonlinearity -> pool] x 2 -> dense -> dense -> logits.
 LeCun, Bottou, Bengio, Haffner 1998, "Gradient-based learning applied to document recognition".   LBDL 5.2, D2L 6.6
+Its forerunner read zip codes: LeCun et al. 1989, "Backpropagation applied to handwritten zip code recognition".
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, pad
+from torch.nn.functional import avg_pool2d, conv2d, pad
 
 # Which of the six maps of the first stage each of the sixteen filters of the second sees (Table I of the paper).
 SEEN = ("012", "123", "234", "345", "045", "015", "0123", "1234", "2345", "0345", "0145", "0125", "0134", "1245",
@@ -21,6 +22,51 @@ class Squash(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return 1.7159 * torch.tanh(x * (2 / 3))
+
+
+class UnitBias(nn.Module):
+    """A 5x5 convolution with stride 2 whose filters are shared by all places, while every unit has a bias of its own.
+
+    seen: the maps that each filter sees, as many for each.   x: [batch channel size size], -1 beyond its border -> half
+    """
+
+    def __init__(self, seen: Sequence[Sequence[int]], size: int):
+        super().__init__()
+        self.seen = [channel for maps in seen for channel in maps]
+        fan_in = 25 * len(seen[0])
+        self.weight = nn.Parameter(torch.empty(len(seen), len(seen[0]), 5, 5).uniform_(-2.4, 2.4) / fan_in**0.5)
+        self.bias = nn.Parameter(torch.zeros(len(seen), size // 2, size // 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv2d(pad(x, (2, 1, 2, 1), value=-1)[:, self.seen], self.weight, stride=2, groups=len(self.weight)) + self.bias
+
+
+class LeNet1989(nn.Module):
+    """The network that read zip codes: 9,760 parameters, 64,660 connections, 1,256 units with the 256 of the image.
+
+    Twelve maps of 8x8 and twelve of 4x4, then 30 units. There is no pooling: a stage computes every other place only.
+    The paper does not tell which eight of the twelve maps a filter of the second stage sees: here eight in a row, the last
+    followed by the first. It squashes the ten outputs too and takes the squared error; here they are logits.
+    image: [batch 1 16 16] from -1 (background) to 1 -> logits [batch class].   ValueError for other images.
+    """
+
+    def __init__(self, num_classes: int = 10):
+        super().__init__()
+        in_a_row = [[(first + step) % 12 for step in range(8)] for first in range(12)]
+        self.stages = nn.ModuleList([
+            nn.Sequential(UnitBias([[0]] * 12, 16), Squash()),  # H1
+            nn.Sequential(UnitBias(in_a_row, 8), Squash()),  # H2
+        ])  # fmt: skip
+        self.dense = nn.Sequential(nn.Linear(192, 30), Squash())  # H3
+        self.head = nn.Linear(30, num_classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image.shape[1:] != (1, 16, 16):
+            raise ValueError(f"image: {tuple(image.shape[1:])}, expected (1, 16, 16)")
+        x = image
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(self.dense(x.flatten(1)))
 
 
 class Subsampling(nn.Module):
@@ -109,6 +155,11 @@ class LeNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.head(self.dense(self.features(image)[-1].flatten(1)))
+
+
+def lenet1989(**arguments: Any) -> LeNet1989:
+    """The zip-code network, 9,760 parameters."""
+    return LeNet1989(**arguments)
 
 
 def lenet5(**arguments: Any) -> LeNet1998:
