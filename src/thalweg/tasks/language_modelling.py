@@ -46,7 +46,8 @@ class LanguageModelling(Task):
 
         read: what the model reads in place of the tokens before.   cache: what it has read before these.
         """
-        logits, target = self.model(tokens[:, :-1] if read is None else read, cache), tokens[:, 1:]
+        target, read = tokens[:, 1:], tokens[:, :-1] if read is None else read
+        logits = self.model(read) if cache is None else self.model(read, cache)
         return cross_entropy(logits.flatten(0, 1).float(), target.flatten(), reduction="none").view_as(target)
 
     @contextmanager
