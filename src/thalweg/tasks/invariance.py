@@ -48,5 +48,5 @@ class Invariance(Classification):
             **super().figures(batch),
             "accuracy of turned images": figures.curves({"accuracy": over_angle}, xlabel="degrees", ylabel="accuracy"),
             "accuracy of scaled images": figures.curves({"accuracy": over_scale}, xlabel="percent", ylabel="accuracy"),
-            "one image, changed": figures.image_grid(changed, [name.replace("_", " ") for name in self.changes], columns=10),
+            "one image changed": figures.image_grid(changed, [name.replace("_", " ") for name in self.changes], columns=10),
         }
