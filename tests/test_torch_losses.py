@@ -380,5 +380,5 @@ def test_a_classifier_returns_logits_and_no_probabilities(key):
     image = torch.randn(2, *row["example"]["input"][1:])
     with torch.no_grad():
         before = model(image)
-        model.head.bias -= 5
+        model.head.register_forward_hook(lambda head, x, y: y - 5)
         assert_close(model(image), before - 5, rtol=0, atol=1e-5)  # nothing squashes what the head gives
