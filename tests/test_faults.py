@@ -299,12 +299,11 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, straight_command, number
 
 def test_a_second_interrupt_does_not_wait(tmp_path):
     folder = tmp_path / "run"
-    start = time.perf_counter()
     words = ["run", RECIPE, "--pause", "2", "--out", folder, "--checkpoint-every", "1"]
     code, words = stop(words, folder, signal.SIGINT, signal.SIGINT, step=1)
     assert code == 130
     assert words[-1] == "thalweg: interrupted"
-    assert time.perf_counter() - start < 4
+    assert not (folder / "checkpoints" / "step-00000002.safetensors").exists()  # for which one interrupt would have waited
     assert_whole(folder)
 
 
