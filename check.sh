@@ -7,10 +7,10 @@ cd "$(dirname "$0")"
 .venv/bin/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS=1 MPLBACKEND=agg
 if [ "${1:-}" = slow ]; then
-    exec python -m pytest -m slow -n 2
+    exec python -m pytest -m slow -n 2 --dist worksteal
 fi
 ruff check
 ruff format --check
 mypy
 lint-imports
-python -m pytest -n 2
+python -m pytest -n 2 --dist worksteal
