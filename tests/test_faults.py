@@ -271,14 +271,14 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_when_there_is_room(
 # Signals
 
 
-def stop(words, folder, *signals, step):
-    """Starts a command, and sends it the signals when it has a checkpoint of that step; status and words."""
+def stop(words, folder, *signals, step, apart=0.1):
+    """Starts a command and, when it has a checkpoint of that step, sends it the signals, seconds apart; status and words."""
     started, reader = begun(words)
     while started.is_alive() and not (folder / "checkpoints" / f"step-{step:08}.safetensors").exists():
         time.sleep(0.001)
     for number in signals:
         os.kill(started.pid, number)
-        time.sleep(0.1)
+        time.sleep(apart)
     started.join()
     return started.exitcode, said(reader)
 
@@ -299,8 +299,8 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, straight_command, number
 
 def test_a_second_interrupt_does_not_wait(tmp_path):
     folder = tmp_path / "run"
-    words = ["run", RECIPE, "--pause", "2", "--out", folder, "--checkpoint-every", "1"]
-    code, words = stop(words, folder, signal.SIGINT, signal.SIGINT, step=1)
+    words = ["run", RECIPE, "--pause", "4", "--out", folder, "--checkpoint-every", "1"]
+    code, words = stop(words, folder, signal.SIGINT, signal.SIGINT, step=1, apart=1)  # so that they do not become one
     assert code == 130
     assert words[-1] == "thalweg: interrupted"
     assert not (folder / "checkpoints" / "step-00000002.safetensors").exists()  # for which one interrupt would have waited
