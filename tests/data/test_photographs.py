@@ -65,5 +65,5 @@ def test_coco_photographs_are_142(data_folder):
     splits = coco_photographs(96)
     assert splits.train["image"].shape[1:] == (3, 96, 96)
     assert 47 * 72 < len(splits.train["image"]) <= 48 * 72  # one photograph is small
-    assert len(splits.valid["image"]) == 16 * 10
-    assert len(splits.test["image"]) == 16 * 60
+    assert len(splits.valid["image"]) == 8 * 10
+    assert len(splits.test["image"]) == 8 * 60

@@ -131,7 +131,7 @@ def test_an_alignment_is_drawn_where_it_was_asked_for_and_there_is_one():
         small(Seq2Seq).predict(texts, show_alignment=True)
 
 
-def learned(make, steps, **arguments):
+def learned(make, steps, own=0.0, **arguments):
     """Metrics after a short training on dates, and the task."""
     train, valid = dates(2000, 1), dates(300, 2)
     known = [frequent((pair[side] for pair in train), 1) for side in (0, 1)]
@@ -139,7 +139,9 @@ def learned(make, steps, **arguments):
     model = build(make, source_vocab_size=len(words[0]), target_vocab_size=len(words[1]), dropout=0.0, **arguments)
     encoded = [[[words[side].encode(pair[side]) for pair in part] for side in (0, 1)] for part in (train, valid)]
     experiment = Experiment(
-        task=build(Transduction, model=model, source_words=known[0], target_words=known[1], longest=12),
+        task=build(
+            Transduction, model=model, source_words=known[0], target_words=known[1], longest=12, own=own, own_steps=steps // 2
+        ),
         train=Pairs(*encoded[0], 64, shuffle=True),
         valid=Pairs(*encoded[1], 300),
         steps=steps,
@@ -165,3 +167,15 @@ def test_dates_are_learned_and_the_attention_looks_where_they_stand():
     # the day stands first in the source and last in the target, the year the other way round
     assert looked[:4, 3:].sum(1).mean() > 0.6
     assert looked[8:10, :3].sum(1).mean() > 0.6
+
+
+@pytest.mark.slow
+def test_who_reads_own_guesses_in_training_errs_less_for_having_erred():
+    bias = {}
+    for own in (0.0, 0.5):
+        for seed in range(3):
+            torch.manual_seed(seed)
+            metrics, _ = learned(Seq2Seq, 300, own=own, embed_dim=24, hidden_dim=48, num_layers=1)
+            bias[own, seed] = float(metrics["exposure_bias"])
+            assert metrics["accuracy"] > 0.9
+    assert all(bias[0.5, seed] < 0.7 * bias[0.0, seed] for seed in range(3))

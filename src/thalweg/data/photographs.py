@@ -17,7 +17,7 @@ from thalweg.data.images import UnreadableImage, read_image
 from thalweg.data.sources import archive
 from thalweg.data.streams import Splits, generator
 
-MOST = 48  # patches of a photograph to train on; a third of them of one to measure on
+MOST = 48  # patches of a photograph to train on; a sixth of them of one to measure on
 MEMORY = 40_000  # patches to train on; of many photographs fewer are taken each
 
 
@@ -94,4 +94,4 @@ def _splits(train: list, valid: list, test: list, read: Callable[..., Tensor], s
         cut = torch.cat([patches(read(name), size, most, seed) for seed, name in enumerate(photographs)])
         return {"image": cut[torch.randperm(len(cut), generator=generator(0))]}  # so that any batch shows many photographs
 
-    return Splits(part(train, most), part(valid, -(-most // 3)), part(test, -(-most // 3)))
+    return Splits(part(train, most), part(valid, -(-most // 6)), part(test, -(-most // 6)))

@@ -123,7 +123,7 @@ def ssd_fruit(*, epochs: int = 40, batch_size: int = 32, lr: float = 2e-3) -> Ex
     seen = adapt(model, standardize, **moments(ground.train["image"]), size=[256, 256])
     train = TensorStream(ground.train, batch_size, shuffle=True, augment=[flip(), lay(cutouts.train), colour()])
     valid, test = (TensorStream(_scenes(image, lay(things), seed), 32) for seed, (image, things) in
-                   enumerate([(ground.valid["image"], cutouts.valid), (ground.test["image"][::3], cutouts.test)]))  # fmt: skip
+                   enumerate([(ground.valid["image"], cutouts.valid), (ground.test["image"][::2], cutouts.test)]))  # fmt: skip
     return Experiment(task=build(MultiBox, model=seen, classes=cutouts.classes), train=train, valid=valid, test=test,
                       epochs=epochs, optimizer=adamw(lr, weight_decay=0.05), schedule=warmup(0.1, cosine()), clip=10.0,
                       ema=0.99, monitor="mAP50", evaluate_every=5 * len(train))  # fmt: skip
