@@ -374,10 +374,9 @@ class RandomFeatures(nn.Module):
             channels = out
 
     def forward(self, image: Tensor) -> Tensor:
-        scale = 255 if image.dtype == torch.uint8 else 1
         means = []
         with torch.autocast(image.device.type, enabled=False):
-            x = (2 * image.float() / scale - 1).expand(-1, 3, -1, -1)
+            x = (2 * scaled(image).float() - 1).expand(-1, 3, -1, -1)
             for stage in range(3):
                 x = conv2d(x, getattr(self, f"weight{stage}"), getattr(self, f"bias{stage}"), stride=2, padding=1).relu()
                 means.append(x.mean((2, 3)))

@@ -15,6 +15,11 @@ Image = UInt8[Tensor, "batch channel height width"] | Float[Tensor, "batch chann
 Batch = dict[str, Tensor]
 
 
+def scaled(image: Tensor) -> Tensor:
+    """Pixels in [0, 1], float, of uint8 or of such."""
+    return image if image.is_floating_point() else image.float() / 255
+
+
 class LabelledImages(TypedDict):
     """Images and the class of each."""
 
