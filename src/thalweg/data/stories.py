@@ -1,0 +1,78 @@
+"""Made stories of a few words, and questions that two of their sentences answer together."""
+
+import random
+import re
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from thalweg.vocabulary import Batch
+
+PEOPLE, THINGS = ("mary", "john", "anna", "paul"), ("apple", "book", "key")
+ROOMS = ("kitchen", "garden", "hall", "cellar", "attic")
+WORDS = ("where", "is", "the", "took", "went", "to", *PEOPLE, *THINGS, *ROOMS)
+LONGEST = 5  # words of a sentence
+
+
+class Story(NamedTuple):
+    """facts: the sentences in their order; support: the places of those that answer the question together."""
+
+    facts: list[str]
+    question: str
+    answer: str
+    support: tuple[int, int]
+
+
+def stories(count: int, least: int, most: int, seed: int) -> list[Story]:
+    """So many stories of `least` to `most` sentences: "mary took the apple", "mary went to the hall"; where is the apple?
+
+    A thing is where the one is who took it: in the room where that person went last.
+    ValueError for less than two sentences or least above most.   After the second task of Weston et al. 2015, arXiv:1502.05698.
+    """
+    if not 2 <= least <= most:
+        raise ValueError(f"least={least}, most={most}: expected at least 2, and no more than the most")
+    draw, made = random.Random(seed), list[Story]()
+    while len(made) < count:
+        free, holder, room, facts = [*THINGS], dict[str, int](), dict[str, int](), list[str]()
+        for place in range(draw.randint(least, most)):
+            person = draw.choice(PEOPLE)
+            if free and draw.random() < 0.3:
+                thing = free.pop(draw.randrange(len(free)))
+                holder[thing] = place
+                facts.append(f"{person} took the {thing}")
+            else:
+                room[person] = place
+                facts.append(f"{person} went to the {draw.choice(ROOMS)}")
+        asked = [thing for thing, place in holder.items() if facts[place].split()[0] in room]
+        if asked:
+            thing = draw.choice(asked)
+            taken = holder[thing]
+            went = room[facts[taken].split()[0]]
+            made.append(Story(facts, f"where is the {thing}", facts[went].split()[-1], (taken, went)))
+    return made
+
+
+def encode(facts: list[str], question: str) -> tuple[Tensor, Tensor]:
+    """Tokens of the words, from 1: [sentence LONGEST] and [LONGEST].   ValueError, naming them, for words that are unknown."""
+    number = {word: place for place, word in enumerate(WORDS, 1)}
+    rows = torch.zeros(1 + len(facts), LONGEST, dtype=torch.long)
+    for row, sentence in zip(rows, [question, *facts], strict=True):
+        words = re.findall(r"\w+", sentence.lower())
+        if not 0 < len(words) <= LONGEST or any(word not in number for word in words):
+            raise ValueError(f"{sentence!r}: expected 1 to {LONGEST} words of {', '.join(WORDS)}")
+        row[: len(words)] = torch.tensor([number[word] for word in words])
+    return rows[1:], rows[0]
+
+
+def story_tensors(told: list[Story], most: int) -> Batch:
+    """tokens [story most LONGEST], 0: none; question [story LONGEST]; label [story], the token of the answer; support
+    [story 2], the sentences that give it."""
+    tokens, question = torch.zeros(len(told), most, LONGEST, dtype=torch.long), []
+    for row, story in zip(tokens, told, strict=True):
+        facts, asked = encode(story.facts, story.question)
+        row[: len(facts)] = facts
+        question.append(asked)
+    label = torch.tensor([1 + WORDS.index(story.answer) for story in told])
+    return {"tokens": tokens, "question": torch.stack(question), "label": label,
+            "support": torch.tensor([story.support for story in told])}  # fmt: skip

@@ -1,0 +1,48 @@
+"""A reading head: what it has found so far says where in the memory it reads next, until it can answer.
+
+Memory: a vector of each sentence, m_i = gru(words of sentence i) + age_i.   Question: q_0 = gru(words of the question).
+Step:   a = softmax_i(W q_{t-1} . m_i): where the head is;   r = sum_i a_i m_i: what it reads;   q_t = gru(r, q_{t-1}).
+Answer: logits = head(q_T).   Sukhbaatar, Szlam, Weston, Fergus 2015, arXiv:1503.08895; a controller that decides:
+Kumar et al. 2015, arXiv:1506.07285.   LEE: Attention-based Model
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+class ReadingHead(nn.Module):
+    """tokens [batch sentence word], question [batch word], 0: padding -> logits [batch vocab], heads [batch step sentence]
+
+    steps: how often it reads before it answers.   longest: sentences of a story at most; their age is counted from the last.
+    An empty sentence is never read.
+    """
+
+    def __init__(self, vocab_size: int, hidden_dim: int = 64, steps: int = 3, longest: int = 32):
+        super().__init__()
+        self.steps = steps
+        self.embedding = nn.Embedding(vocab_size, hidden_dim, padding_idx=0)
+        self.sentence, self.question = (nn.GRU(hidden_dim, hidden_dim, batch_first=True) for _ in range(2))
+        self.age = nn.Embedding(longest, hidden_dim)  # what was said last may be what still holds
+        self.query = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.controller = nn.GRUCell(hidden_dim, hidden_dim)
+        self.head = nn.Linear(hidden_dim, vocab_size)
+
+    def read(self, tokens: Int[Tensor, "batch word"], reader: nn.GRU) -> Float[Tensor, "batch hidden"]:
+        """The state after the last word."""
+        states, _ = reader(self.embedding(tokens))
+        last = ((tokens > 0).sum(1) - 1).clamp(min=0)
+        return states[torch.arange(len(states), device=states.device), last]
+
+    def forward(
+        self, tokens: Int[Tensor, "batch sentence word"], question: Int[Tensor, "batch word"]
+    ) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "batch step sentence"]]:
+        real: Bool[Tensor, "batch sentence"] = tokens[..., 0] > 0
+        age = (real.sum(1, keepdim=True) - real.cumsum(1)).clamp(min=0)
+        memory = self.read(tokens.flatten(0, 1), self.sentence).unflatten(0, real.shape) + self.age(age)
+        state, heads = self.read(question, self.question), []
+        for _ in range(self.steps):
+            score = (memory @ self.query(state)[..., None]).squeeze(2)
+            heads.append(score.masked_fill(~real, -torch.inf).softmax(1))
+            state = self.controller((heads[-1][:, None] @ memory).squeeze(1), state)
+        return self.head(state), torch.stack(heads, 1)
