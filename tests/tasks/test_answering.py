@@ -1,0 +1,78 @@
+"""Questions about stories: the stories, where the head reads, and that it finds both sentences that count."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from thalweg.build import build, load, save
+from thalweg.data.stories import LONGEST, PEOPLE, WORDS, encode, stories, story_tensors
+from thalweg.data.streams import TensorStream
+from thalweg.models.sequence.reading_head import ReadingHead
+from thalweg.tasks.answering import Answering
+from thalweg.training import Experiment
+from thalweg.training.loop import Training, evaluate
+from thalweg.training.optimisers import adam
+from thalweg.training.schedules import linear
+
+
+def test_the_answer_follows_from_the_two_sentences_that_are_said_to_give_it():
+    for story in stories(200, 3, 9, seed=0):
+        assert 3 <= len(story.facts) <= 9
+        thing = story.question.split()[-1]
+        taken, went = (story.facts[place].split() for place in story.support)
+        assert (taken[0], taken[1], taken[-1]) == (went[0], "took", thing)
+        assert (went[1], went[-1]) == ("went", story.answer)
+        assert sum(fact.endswith(f"took the {thing}") for fact in story.facts) == 1
+        later = story.facts[story.support[1] + 1 :]
+        assert not any(fact.startswith(f"{went[0]} went") for fact in later)
+    assert len({story.answer for story in stories(200, 3, 9, seed=0)}) == 5
+    with pytest.raises(ValueError, match="least=1, most=3"):
+        stories(1, 1, 3, 0)
+
+
+def test_stories_become_tokens_and_unknown_words_are_named():
+    (told,) = stories(1, 4, 4, seed=1)
+    batch = story_tensors([told], most=6)
+    assert batch["tokens"].shape == (1, 6, LONGEST)
+    words = [" ".join(WORDS[token - 1] for token in row if token) for row in batch["tokens"][0].tolist()]
+    assert words == [*told.facts, "", ""]
+    assert WORDS[batch["label"][0] - 1] == told.answer
+    with pytest.raises(ValueError, match="'the cat': expected 1 to 5 words of where"):
+        encode(["the cat"], "where is the key")
+
+
+def test_a_head_reads_what_the_state_asks_for():
+    model = ReadingHead(len(WORDS) + 1, hidden_dim=8, steps=2).double()
+    (told,) = stories(1, 4, 4, seed=1)
+    batch = story_tensors([told], most=6)
+    logits, heads = model(batch["tokens"], batch["question"])
+    assert not heads[..., 4:].any()
+    memory = torch.stack([model.sentence(model.embedding(batch["tokens"][0, i : i + 1, : len(fact.split())]))[1][0, 0]
+                          + model.age.weight[3 - i] for i, fact in enumerate(told.facts)])  # fmt: skip
+    state = model.question(model.embedding(batch["question"][:, : len(told.question.split())]))[1][0]
+    for step in range(2):
+        weights = (memory @ model.query(state)[0]).softmax(0)
+        assert_close(heads[0, step, :4], weights, rtol=0, atol=1e-10)
+        state = model.controller((weights @ memory)[None], state)
+    assert_close(logits, model.head(state), rtol=0, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_stories_are_answered_by_reading_the_two_sentences_that_count(tmp_path):
+    torch.manual_seed(0)
+    task = build(Answering, model=build(ReadingHead, vocab_size=1 + len(WORDS), hidden_dim=48, steps=3))
+    train, test = (story_tensors(stories(count, 3, 7, seed), 7) for seed, count in enumerate((4000, 400)))
+    training = Training(Experiment(task=task, train=TensorStream(train, 64, shuffle=True), steps=1200, clip=1.0,
+                                   optimizer=adam(5e-3), schedule=linear()), device="cpu")  # fmt: skip
+    for _ in training:
+        pass
+    told = dict(evaluate(training, TensorStream(test, 200)))
+    assert told["accuracy"] > 0.95
+    assert told["found"] > 0.8
+    save(task, tmp_path / "model")
+    asked = {"text": [f"{PEOPLE[0]} took the key. {PEOPLE[1]} went to the hall. {PEOPLE[0]} went to the attic. Where is the key?"]}
+    answer = load(tmp_path / "model").eval().predict(asked)
+    assert answer["text"] == ["attic"]
+    assert task.eval().draw(asked, answer) is not None
+    with pytest.raises(ValueError, match="no sentence before its question"):
+        task.predict({"text": ["where is the key?"]})
