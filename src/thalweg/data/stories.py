@@ -27,7 +27,8 @@ class Story(NamedTuple):
 def stories(count: int, least: int, most: int, seed: int) -> list[Story]:
     """So many stories of `least` to `most` sentences: "mary took the apple", "mary went to the hall"; where is the apple?
 
-    A thing is where the one is who took it: in the room where that person went last.
+    A thing is where the one is who took it: in the room where that person went last. Every second question is for a person,
+    whom one sentence suffices to find: `support` has it twice.
     ValueError for less than two sentences or least above most.   After the second task of Weston et al. 2015, arXiv:1502.05698.
     """
     if not 2 <= least <= most:
@@ -44,12 +45,13 @@ def stories(count: int, least: int, most: int, seed: int) -> list[Story]:
             else:
                 room[person] = place
                 facts.append(f"{person} went to the {draw.choice(ROOMS)}")
-        asked = [thing for thing, place in holder.items() if facts[place].split()[0] in room]
-        if asked:
-            thing = draw.choice(asked)
-            taken = holder[thing]
-            went = room[facts[taken].split()[0]]
-            made.append(Story(facts, f"where is the {thing}", facts[went].split()[-1], (taken, went)))
+        found = [(f"the {thing}", taken, facts[taken].split()[0]) for thing, taken in holder.items()]
+        if len(made) % 2:
+            found = [(person, went, person) for person, went in room.items()]
+        known = [(what, place, room[person]) for what, place, person in found if person in room]
+        if known:
+            what, place, went = draw.choice(known)
+            made.append(Story(facts, f"where is {what}", facts[went].split()[-1], (place, went)))
     return made
 
 

@@ -48,15 +48,15 @@ def recall_by_lag(*, time: int = 256, kinds: int = 4, examples: int = 20_000, ep
                       schedule=warmup(0.05, linear()), clip=1.0, evaluate_every=300)  # fmt: skip
 
 
-def reading_head_stories(*, steps: int = 3, least: int = 4, most: int = 12, examples: int = 10_000, epochs: float = 20,
+def reading_head_stories(*, hops: int = 3, least: int = 4, most: int = 12, examples: int = 10_000, epochs: float = 20,
                          batch_size: int = 64, hidden_dim: int = 64, lr: float = 3e-3) -> Experiment:  # fmt: skip
     """Where is the apple? A head reads who took it, and then where that one went.   LEE: Attention-based Model
 
-    steps: how often the head reads.   least, most: sentences of a story; those of the test are others.
+    hops: how often the head reads.   least, most: sentences of a story; those of the test are others.
     """
     train, valid, test = (story_tensors(stories(count, least, most, seed), most)
                           for seed, count in enumerate((examples, 1000, 1000)))  # fmt: skip
-    model = build(ReadingHead, vocab_size=1 + len(WORDS), hidden_dim=hidden_dim, steps=steps)
+    model = build(ReadingHead, vocab_size=1 + len(WORDS), hidden_dim=hidden_dim, hops=hops)
     return Experiment(task=build(Answering, model=model), train=TensorStream(train, batch_size, shuffle=True),
                       valid=TensorStream(valid, 500), test=TensorStream(test, 500), epochs=epochs, optimizer=adam(lr),
                       schedule=warmup(0.05, linear()), clip=1.0, monitor="loss")  # fmt: skip

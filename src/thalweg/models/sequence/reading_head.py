@@ -14,13 +14,13 @@ from torch import Tensor, nn
 class ReadingHead(nn.Module):
     """tokens [batch sentence word], question [batch word], 0: padding -> logits [batch vocab], heads [batch step sentence]
 
-    steps: how often it reads before it answers.   longest: sentences of a story at most; their age is counted from the last.
+    hops: how often it reads before it answers.   longest: sentences of a story at most; their age is counted from the last.
     An empty sentence is never read.
     """
 
-    def __init__(self, vocab_size: int, hidden_dim: int = 64, steps: int = 3, longest: int = 32):
+    def __init__(self, vocab_size: int, hidden_dim: int = 64, hops: int = 3, longest: int = 32):
         super().__init__()
-        self.steps = steps
+        self.hops = hops
         self.embedding = nn.Embedding(vocab_size, hidden_dim, padding_idx=0)
         self.sentence, self.question = (nn.GRU(hidden_dim, hidden_dim, batch_first=True) for _ in range(2))
         self.age = nn.Embedding(longest, hidden_dim)  # what was said last may be what still holds
@@ -41,7 +41,7 @@ class ReadingHead(nn.Module):
         age = (real.sum(1, keepdim=True) - real.cumsum(1)).clamp(min=0)
         memory = self.read(tokens.flatten(0, 1), self.sentence).unflatten(0, real.shape) + self.age(age)
         state, heads = self.read(question, self.question), []
-        for _ in range(self.steps):
+        for _ in range(self.hops):
             score = (memory @ self.query(state)[..., None]).squeeze(2)
             heads.append(score.masked_fill(~real, -torch.inf).softmax(1))
             state = self.controller((heads[-1][:, None] @ memory).squeeze(1), state)

@@ -31,7 +31,8 @@ class Head(nn.Module):
 
     def forward(self, hidden: Tensor, memory: Tensor, before: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The address, and what else the controller says for this head."""
-        key, strength, gate, shift, sharpness, *more = self.says(hidden).split(self.sizes, -1)
+        said = self.says(hidden).to(memory)  # an address in bf16 would be moved a little at each step
+        key, strength, gate, shift, sharpness, *more = said.split(self.sizes, -1)
         return address(key.tanh(), softplus(strength), gate.sigmoid(), shift.softmax(-1), 1 + softplus(sharpness),
                        memory, before), more  # fmt: skip
 
