@@ -30,7 +30,10 @@ def test_an_lstm_answers_from_its_last_state_alone_and_attention_from_the_place_
 
 def test_an_lstm_forgets_what_is_far_and_attention_does_not():
     torch.manual_seed(0)
-    models = build(LSTMRecall, vocab_size=4, time=48, hidden_dim=32), build(AttentionRecall, vocab_size=4, time=48, hidden_dim=32)
+    models = (
+        build(LSTMRecall, vocab_size=4, time=48, hidden_dim=32),
+        build(AttentionRecall, vocab_size=4, time=48, hidden_dim=32),
+    )
     task = build(Recall, lstm=models[0], attention=models[1], longest=48)
     train, test = (TensorStream(symbols(count, 48, 4, seed), 64, shuffle=not seed) for seed, count in enumerate((4000, 400)))
     training = Training(Experiment(task=task, train=train, steps=150, clip=1.0,

@@ -54,8 +54,8 @@ def read_series(path: Path, column: str | None = None) -> Series:
     """
     text = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     first = next((line for line in text if line.strip()), "")
-    lines = csv.reader(text, delimiter=max(",;\t", key=first.count), skipinitialspace=True)
-    rows = {lines.line_num: row for row in lines if any(row)}
+    read = csv.reader(text, delimiter=max(",;\t", key=first.count), skipinitialspace=True)
+    rows = dict((read.line_num, row) for row in read if any(row))  # noqa: C402, the line is another at each row
     names = next(iter(rows.values()), [])
     if any(_number(field) is not None for field in names):
         names = [str(place) for place in range(1, 1 + len(names))]

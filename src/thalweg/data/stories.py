@@ -11,7 +11,7 @@ from thalweg.vocabulary import Batch
 
 PEOPLE, THINGS = ("mary", "john", "anna", "paul"), ("apple", "book", "key")
 ROOMS = ("kitchen", "garden", "hall", "cellar", "attic")
-WORDS = ("where", "is", "the", "took", "went", "to", *PEOPLE, *THINGS, *ROOMS)
+WORDS = ("where", "is", "who", "has", "the", "took", "went", "to", *PEOPLE, *THINGS, *ROOMS)
 LONGEST = 5  # words of a sentence
 
 
@@ -27,8 +27,8 @@ class Story(NamedTuple):
 def stories(count: int, least: int, most: int, seed: int) -> list[Story]:
     """So many stories of `least` to `most` sentences: "mary took the apple", "mary went to the hall"; where is the apple?
 
-    A thing is where the one is who took it: in the room where that person went last. Every second question is for a person,
-    whom one sentence suffices to find: `support` has it twice.
+    A thing is where the one is who took it: in the room where that person went last. Two questions in three are simpler, one
+    sentence suffices for them, and `support` has it twice: where is a person, and who has a thing.
     ValueError for less than two sentences or least above most.   After the second task of Weston et al. 2015, arXiv:1502.05698.
     """
     if not 2 <= least <= most:
@@ -45,13 +45,16 @@ def stories(count: int, least: int, most: int, seed: int) -> list[Story]:
             else:
                 room[person] = place
                 facts.append(f"{person} went to the {draw.choice(ROOMS)}")
-        found = [(f"the {thing}", taken, facts[taken].split()[0]) for thing, taken in holder.items()]
-        if len(made) % 2:
-            found = [(person, went, person) for person, went in room.items()]
-        known = [(what, place, room[person]) for what, place, person in found if person in room]
+        kind = len(made) % 3
+        taker = {thing: facts[place].split()[0] for thing, place in holder.items()}
+        known = {
+            0: [(f"where is the {thing}", facts[room[who]].split()[-1], (holder[thing], room[who]))
+                for thing, who in taker.items() if who in room],
+            1: [(f"who has the {thing}", who, (holder[thing],) * 2) for thing, who in taker.items()],
+            2: [(f"where is {who}", facts[went].split()[-1], (went, went)) for who, went in room.items()],
+        }[kind]  # fmt: skip
         if known:
-            what, place, went = draw.choice(known)
-            made.append(Story(facts, f"where is {what}", facts[went].split()[-1], (place, went)))
+            made.append(Story(facts, *draw.choice(known)))
     return made
 
 

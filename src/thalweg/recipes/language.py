@@ -59,7 +59,8 @@ def rnn_time_machine(*, cell: Literal["rnn", "gru", "lstm", "irnn", "scrn", "qrn
 
 
 def gaps_time_machine(*, sides: Literal["both", "before"] = "both", epochs: float = 20, batch_size: int = 32,
-                      context: int = 63, embed_dim: int = 64, hidden_dim: int = 192, lr: float = 3e-3) -> Experiment:  # fmt: skip
+                      context: int = 63, embed_dim: int = 64, hidden_dim: int = 192,
+                      lr: float = 3e-3) -> Experiment:  # fmt: skip
     """A network fills gaps in The Time Machine, by what is before them and what is after.   D2L 9.4
 
     sides: both, or only what is before, to see what the other side is worth.   The book's last tenth is measured on.

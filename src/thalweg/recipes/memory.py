@@ -48,22 +48,25 @@ def recall_by_lag(*, time: int = 256, kinds: int = 4, examples: int = 20_000, ep
                       schedule=warmup(0.05, linear()), clip=1.0, evaluate_every=300)  # fmt: skip
 
 
-def reading_head_stories(*, hops: int = 3, least: int = 4, most: int = 12, examples: int = 10_000, epochs: float = 20,
-                         batch_size: int = 64, hidden_dim: int = 64, lr: float = 3e-3) -> Experiment:  # fmt: skip
+def reading_head_stories(*, hops: int = 3, guide: float = 1.0, least: int = 4, most: int = 12, examples: int = 10_000,
+                         epochs: float = 10, batch_size: int = 64, hidden_dim: int = 64,
+                         lr: float = 3e-3) -> Experiment:  # fmt: skip
     """Where is the apple? A head reads who took it, and then where that one went.   LEE: Attention-based Model
 
-    hops: how often the head reads.   least, most: sentences of a story; those of the test are others.
+    hops: how often the head reads.   guide: how much it counts that it reads where the answer stands, 0 not to tell it.
+    least, most: sentences of a story; those of the test are others.
     """
     train, valid, test = (story_tensors(stories(count, least, most, seed), most)
                           for seed, count in enumerate((examples, 1000, 1000)))  # fmt: skip
     model = build(ReadingHead, vocab_size=1 + len(WORDS), hidden_dim=hidden_dim, hops=hops)
-    return Experiment(task=build(Answering, model=model), train=TensorStream(train, batch_size, shuffle=True),
+    return Experiment(task=build(Answering, model=model, guide=guide), train=TensorStream(train, batch_size, shuffle=True),
                       valid=TensorStream(valid, 500), test=TensorStream(test, 500), epochs=epochs, optimizer=adam(lr),
                       schedule=warmup(0.05, linear()), clip=1.0, monitor="loss")  # fmt: skip
 
 
 def adding_problem(*, cell: Literal["rnn", "irnn", "gru", "lstm"] = "irnn", time: int = 100, examples: int = 50_000,
-                   epochs: float = 10, batch_size: int = 50, hidden_dim: int = 100, lr: float = 1e-3) -> Experiment:  # fmt: skip
+                   epochs: float = 10, batch_size: int = 50, hidden_dim: int = 100,
+                   lr: float = 1e-3) -> Experiment:  # fmt: skip
     """Two of 100 numbers are marked, somewhere in each half: what is their sum? The rest must not matter.   LEE LSTM
 
     Saying 1 to everything has rmse 0.41.   cell: irnn is a plain network of rectifiers that starts as the identity.

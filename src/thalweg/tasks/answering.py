@@ -16,22 +16,26 @@ from thalweg.vocabulary import Batch
 
 
 class Answering(Task):
-    """Says one word for a story and a question.   loss = - log softmax(model(tokens, question))[label]
+    """Says one word for a story and a question.   loss = - log softmax(model(tokens, question))[label] - guide sum_h log a_h
 
-    model: a `ReadingHead`.   batch: tokens, question, label, support, see `story_tensors`.
+    a_h: how much of the h-th sentence that counts was read at step h.   guide: 0 leaves it to find out where to read, which
+    takes long where one sentence says which other one counts (Weston, Chopra, Bordes 2014, arXiv:1410.3916, told it).
+    model: a `ReadingHead` of at least as many steps.   batch: tokens, question, label, support, see `story_tensors`.
     found: the share of stories in which each of the sentences that count was once what the head read most.
     """
 
     reads = "text"
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, guide: float = 1.0):
         super().__init__()
-        self.model = model
+        self.model, self.guide = model, guide
         self.metrics = MetricCollection({"accuracy": Share(), "found": Share(), "loss": MeanLoss()}, compute_groups=False)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        logits, _ = self.model(batch["tokens"], batch["question"])
-        return cross_entropy(logits.float(), batch["label"], reduction="sum"), len(logits)
+        logits, heads = self.model(batch["tokens"], batch["question"])
+        read = heads[:, : batch["support"].shape[1]].take_along_dim(batch["support"][..., None], 2)
+        missed = -read.float().clamp(min=1e-9).log().sum()
+        return cross_entropy(logits.float(), batch["label"], reduction="sum") + self.guide * missed, len(logits)
 
     def evaluate(self, batch: Batch) -> None:
         logits, heads = self.model(batch["tokens"], batch["question"])

@@ -25,6 +25,7 @@ class Forecasting(Task):
     """
 
     reads = "series"
+    unit: Tensor
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class Forecasting(Task):
     def evaluate(self, batch: Batch) -> None:
         known, future = batch["series"][:, : self.context], batch["series"][:, self.context :]
         foretold, last = foretell(self.model, known, self.horizons[-1], self.context).float(), known[:, -1:].expand_as(future)
-        self.metrics["skill"].update(*((x[:, 0] / self.unit for x in (foretold, future, last))))
+        self.metrics["skill"].update(*(x[:, 0] / self.unit for x in (foretold, future, last)))
         for k in self.horizons:
             self.metrics[f"rmse_{k}" if k > 1 else "rmse"].update(*(x[:, k - 1].flatten() for x in (foretold, future)))
         for name, said in (("by_step", foretold), ("last_by_step", last)):
@@ -88,7 +89,8 @@ class Forecasting(Task):
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """What was foretold so many steps before it happened; and how the error grows with the number of steps."""
         foretold = foretell(self.model, batch["series"][:, : self.context], self.horizons[-1], self.context)
-        lines = {"as it was": _points(batch["time"][:, self.context], batch["series"][:, self.context])}
+        true = (torch.cat([batch[name][:, self.context], batch[name][-1, self.context + 1 :]]) for name in ("time", "series"))
+        lines = {"as it was": _points(*true)}
         for k in self.horizons:
             lines[f"{k} step{'s' * (k > 1)} before"] = _points(batch["time"][:, self.context + k - 1], foretold[:, k - 1])
         errors = {

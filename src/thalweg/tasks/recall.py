@@ -16,7 +16,9 @@ from thalweg.vocabulary import Batch
 
 
 class Recall(Task):
-    """Each of the models says what stood 0, 1, 2 ... places before the last.   loss = - sum_n log softmax(model(tokens)_n)[x_{T-n}]
+    """Each of the models says what stood n = 0, 1, 2 ... places before the last of T.
+
+    loss = - sum_n log softmax(model(tokens)_n)[x_{T-n}]
 
     batch: tokens [batch time].   lstm, attention: the players; of each the share that it recalls, and by_lag its errors.
     """
@@ -42,10 +44,11 @@ class Recall(Task):
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """What is recalled over how many places; and how long the layer takes that mixes the places, by their number."""
         recalled = {name: list(enumerate((1 - self.metrics[f"{name}_by_lag"].compute()).tolist())) for name in self.players}
-        x = self.players["attention"].embedding(batch["tokens"])
-        layers = {"lstm": self.players["lstm"].rnn, "attention": self.players["attention"].attention}
-        seconds = {name: [(n, _seconds(layer, x[:, :n])) for n in (x.shape[1] // 8, x.shape[1] // 4, x.shape[1] // 2, x.shape[1])]
-                   for name, layer in layers.items()}  # fmt: skip
+        lstm, attention = self.players["lstm"], self.players["attention"]
+        x = attention.get_submodule("embedding")(batch["tokens"])
+        layers = {"lstm": lstm.get_submodule("rnn"), "attention": attention.get_submodule("attention")}
+        lengths = [x.shape[1] // part for part in (8, 4, 2, 1)]
+        seconds = {name: [(n, _seconds(layer, x[:, :n])) for n in lengths] for name, layer in layers.items()}
         return {"recall": figures.curves(recalled, xlabel="places between", ylabel="share recalled"),
                 "seconds": figures.curves(seconds, xlabel="places", ylabel="seconds to read a batch", log=True)}  # fmt: skip
 

@@ -96,7 +96,7 @@ def test_one_that_reads_both_ways_answers_by_what_is_before_and_after():
     Reader(3, 2, 4, each=True)(x)[0, 2].sum().backward()
     assert x.grad[0].any(1).tolist() == [True, True, True, False, False]
     model = Reader(3, 2, 4, cell="lstm", bidirectional=True)
-    states, (last, _) = model.rnn(x)
+    states, _ = model.rnn(x)
     ends = torch.cat([states[:, -1, :4], states[:, 0, 4:]], 1)  # each side where it has read all
     torch.testing.assert_close(model(x), model.head(ends))
     with pytest.raises(ValueError, match="cell='elman'"):

@@ -5,6 +5,7 @@ of the one below. The same weights at every place: a longer text needs no more o
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -52,7 +53,8 @@ class Layers(nn.Module):
 class RecurrentLanguageModel(nn.Module):
     """tokens [batch time] -> logits of the next one [batch time vocab]
 
-    cell: "rnn" (Elman's), "gru" or "lstm"; "irnn", "scrn" or "qrnn", see thalweg.layers.recurrence.   embed_dim: if None, what is read is one-hot, as in D2L.
+    cell: "rnn" (Elman's), "gru" or "lstm"; "irnn", "scrn" or "qrnn", see thalweg.layers.recurrence.
+    embed_dim: if None, what is read is one-hot, as in D2L.
     dropout: on what each layer reads, in training.   ValueError for another cell.
     cache: the state, each part [layer batch hidden]; it is changed to the one after the last token.
     """
@@ -72,7 +74,7 @@ class RecurrentLanguageModel(nn.Module):
         self.embedding, self.dropout = nn.Embedding(vocab_size, embed_dim) if embed_dim else None, nn.Dropout(dropout)
         between = dropout if num_layers > 1 else 0.0
         if cell in OWN:
-            self.rnn: nn.Module = Layers(cell, embed_dim or vocab_size, hidden_dim, num_layers, between)
+            self.rnn: Any = Layers(cell, embed_dim or vocab_size, hidden_dim, num_layers, between)
         else:
             self.rnn = CELLS[cell](embed_dim or vocab_size, hidden_dim, num_layers, batch_first=True, dropout=between)
         self.head = nn.Linear(hidden_dim, vocab_size)

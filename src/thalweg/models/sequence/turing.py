@@ -22,7 +22,7 @@ EMPTY = 1e-6  # what stands in the memory at the start
 
 
 class Head(nn.Module):
-    """Where a head is moved to.   hidden: [batch hidden], memory: [batch place width], before: [batch place] -> [batch place]"""
+    """Where a head is moved to.   hidden [batch hidden], memory [batch place width], before [batch place] -> [batch place]"""
 
     def __init__(self, hidden_dim: int, width: int, count: int = 0):
         super().__init__()
@@ -69,9 +69,7 @@ class NeuralTuringMachine(nn.Module):
     The controller has no state of its own, so that whatever is remembered is in the memory.
     """
 
-    def __init__(
-        self, in_features: int, out_features: int, hidden_dim: int = 100, places: int = 128, width: int = 20
-    ):
+    def __init__(self, in_features: int, out_features: int, hidden_dim: int = 100, places: int = 128, width: int = 20):
         super().__init__()
         self.places, self.width = places, width
         self.controller = nn.Sequential(nn.Linear(in_features + width, hidden_dim), nn.ReLU())
@@ -82,7 +80,9 @@ class NeuralTuringMachine(nn.Module):
         """An empty memory, both heads at its first place."""
         weight = self.head.weight
         first = pad(weight.new_ones(batch, 1), (0, self.places - 1))
-        return State(weight.new_full((batch, self.places, self.width), EMPTY), weight.new_zeros(batch, self.width), first, first)
+        return State(
+            weight.new_full((batch, self.places, self.width), EMPTY), weight.new_zeros(batch, self.width), first, first
+        )
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Hears, writes, reads and answers.   x: [batch in] -> [batch out]"""
