@@ -84,6 +84,30 @@ class ErrorByPlace(Metric):
         return self.wrong[seen] / self.count[seen]
 
 
+class Skill(Metric):
+    """By how much the squared error is less than that of a simple answer: 1 is perfect, 0 no better, below 0 worse.
+
+    1 - sum (said - true)^2 / sum (simple - true)^2, over all numbers.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    error: Tensor
+    simple_error: Tensor
+
+    def __init__(self, **arguments: Any):
+        super().__init__(**arguments)
+        for name in ("error", "simple_error"):
+            self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, said: Tensor, true: Tensor, simple: Tensor) -> None:
+        self.error += (said - true).square().sum()
+        self.simple_error += (simple - true).square().sum()
+
+    def compute(self) -> Tensor:
+        return 1 - self.error / self.simple_error
+
+
 class Worst(Metric):
     """Keeps the rows of the largest loss, of tensors of these names.
 

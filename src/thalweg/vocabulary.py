@@ -49,6 +49,13 @@ class LabelledFeatures(TypedDict, total=False):
     target: Float[Tensor, "batch ..."]
 
 
+class SeriesWindows(TypedDict):
+    """Stretches of series of numbers, and the time of each value."""
+
+    series: Float[Tensor, "batch time feature"]
+    time: Int[Tensor, "batch time"]
+
+
 class TokenSequences(TypedDict, total=False):
     """Token ids of texts.
 
