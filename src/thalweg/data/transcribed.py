@@ -52,6 +52,9 @@ class TranscribedImages:
                 self.faults["images that cannot be read, left out"].append(f"{self._name(path)} ({aspect})")
             else:
                 found.append(Transcribed(path, part_of(path.parent.relative_to(self.folder)), text, aspect))
+        if len(found) < 3:
+            raise ValueError(f"data={folder}: {len(found)} images with a text, expected at least three, named by what is on them "
+                             f"or listed in a CSV file of file and text; {self.report()}")  # fmt: skip
         examples = divided(found, self.folder)
         self.alphabet = "".join(sorted({symbol for each in examples if each.part == "train" for symbol in each.text}))
         self.examples = []
@@ -60,9 +63,6 @@ class TranscribedImages:
                 self.faults[f"texts with {' '.join(strange)}, which no training text has, left out"].append(self._name(each.path))
             else:
                 self.examples.append(each)
-        if len(self.examples) < 3:
-            raise ValueError(f"data={folder}: {len(self.examples)} images with a text, expected at least three, named by what is "
-                             f"on them or listed in a CSV file of file and text; {self.report()}")  # fmt: skip
         self.longest = max(len(each.text) + _repeats(each.text) for each in self.examples)
         self.aspect = statistics.median(each.aspect for each in self.examples)
 

@@ -57,11 +57,12 @@ class Reading(Task):
     def predict(self, inputs: Batch, *, top_k: int = 3, beam: int = 16) -> dict[str, Any]:
         """label: the top_k most probable texts, best first; probability: theirs.   inputs: image [batch channel height width]
 
-        beam: how many beginnings of a text are kept while columns are read.   ValueError if not 1 <= top_k <= beam.
+        beam: how many beginnings of a text are kept while columns are read, top_k at least.
+        ValueError if either is below 1.
         """
-        if not 1 <= top_k <= beam:
-            raise ValueError(f"top_k={top_k}, beam={beam}: expected at least 1, and no more than the beam")
-        tokens, score = prefix_beam_search(self.model(inputs["image"]), beam=beam)
+        if top_k < 1 or beam < 1:
+            raise ValueError(f"top_k={top_k}, beam={beam}: expected at least 1 each")
+        tokens, score = prefix_beam_search(self.model(inputs["image"]), beam=max(top_k, beam))
         return {"label": [self.words(row) for row in tokens[:, :top_k]], "probability": score[:, :top_k].exp()}
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
