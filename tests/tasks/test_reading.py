@@ -36,7 +36,8 @@ def pictures(count, seed):
     random = torch.Generator().manual_seed(seed)
     font, images, texts = ImageFont.load_default(26), [], []
     for _ in range(count):
-        text = "".join(ALPHABET[i] for i in torch.randint(4, (int(torch.randint(2, 5, (), generator=random)),), generator=random))
+        length = int(torch.randint(2, 5, (), generator=random))
+        text = "".join(ALPHABET[place] for place in torch.randint(4, (length,), generator=random))
         canvas = Image.new("L", (72, 32), 0)
         ImageDraw.Draw(canvas).text((int(torch.randint(0, 8, (), generator=random)), 15), text, 255, font, "lm")
         images.append(torch.frombuffer(bytearray(canvas.tobytes()), dtype=torch.uint8).view(1, 32, 72))

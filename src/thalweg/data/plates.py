@@ -13,14 +13,22 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Generator, Tensor
 from torch.nn.functional import grid_sample, pad
+from torch.nn.utils.rnn import pad_sequence
 
 from thalweg.data.degradation import blur, noise
 from thalweg.data.streams import Augment, Stream, generator
+from thalweg.data.text import Characters
 from thalweg.vocabulary import Batch
 
 ALPHABET = "0123456789ABCDEFGHJKLMNPRSTUVWXYZ"
 EXTENT = (48, 192)  # height and width of a drawing, in pixels; the plate is in its middle
-FONTS = ("DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSans", "DejaVuSerif-Bold", "STIXGeneralBol")  # that matplotlib carries
+FONTS = (
+    "DejaVuSans-Bold",
+    "DejaVuSansMono-Bold",
+    "DejaVuSans",
+    "DejaVuSerif-Bold",
+    "STIXGeneralBol",
+)  # that matplotlib carries
 
 
 class Layout(NamedTuple):
@@ -130,11 +138,9 @@ class Plates(Stream):
 
 
 def symbols(texts: Sequence[str], alphabet: str) -> Tensor:
-    """1 + the place of each symbol in the alphabet, [text time], 0 behind the end.   ValueError for a symbol that is not in it."""
-    if strange := sorted({symbol for text in texts for symbol in text if symbol not in alphabet}):
-        raise ValueError(f"texts: hold {strange}, expected symbols of {alphabet}")
-    longest = max((len(text) for text in texts), default=0)
-    return torch.tensor([[*(1 + alphabet.index(symbol) for symbol in text), *[0] * (longest - len(text))] for text in texts])
+    """1 + the place of each symbol in the alphabet, [text time], 0 behind the end.   ValueError for a strange symbol."""
+    characters = Characters(alphabet)
+    return pad_sequence([1 + characters.encode(text) for text in texts], batch_first=True)
 
 
 def homography(source: Tensor, target: Tensor) -> Tensor:

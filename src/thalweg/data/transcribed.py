@@ -10,11 +10,11 @@ import csv
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from thalweg.data.folders import MEMORY, Faults, ahead, divided, image_files, part_of, streams
 from thalweg.data.images import UnreadableImage, read_image, upright_extent
@@ -53,14 +53,16 @@ class TranscribedImages:
             else:
                 found.append(Transcribed(path, part_of(path.parent.relative_to(self.folder)), text, aspect))
         if len(found) < 3:
-            raise ValueError(f"data={folder}: {len(found)} images with a text, expected at least three, named by what is on them "
-                             f"or listed in a CSV file of file and text; {self.report()}")  # fmt: skip
+            raise ValueError(f"data={folder}: {len(found)} images with a text, expected at least three, named by what is on "
+                             f"them or listed in a CSV file of file and text; {self.report()}")  # fmt: skip
         examples = divided(found, self.folder)
         self.alphabet = "".join(sorted({symbol for each in examples if each.part == "train" for symbol in each.text}))
         self.examples = []
         for each in examples:
             if strange := sorted(set(each.text) - set(self.alphabet)):
-                self.faults[f"texts with {' '.join(strange)}, which no training text has, left out"].append(self._name(each.path))
+                self.faults[f"texts with {' '.join(strange)}, which no training text has, left out"].append(
+                    self._name(each.path)
+                )
             else:
                 self.examples.append(each)
         self.longest = max(len(each.text) + _repeats(each.text) for each in self.examples)
@@ -127,4 +129,4 @@ def _aspect(path: Path) -> float | str:
 
 def _repeats(text: str) -> int:
     """Symbols that follow their like."""
-    return sum(one == other for one, other in zip(text, text[1:], strict=False))
+    return sum(one == other for one, other in pairwise(text))

@@ -82,6 +82,7 @@ def prefix_beam_search(
         else:
             real, before = mask[:, t, None], (tokens, length, blank, label)
             tokens, length, blank, label = (
-                torch.where(real[..., None] if new.ndim == 3 else real, new, old) for new, old in zip(after, before, strict=True)
+                torch.where(real[..., None] if new.ndim == 3 else real, new, old)
+                for new, old in zip(after, before, strict=True)
             )
     return tokens, torch.logaddexp(blank, label)

@@ -8,7 +8,7 @@ from thalweg.data.plates import ALPHABET, Plates, photographed
 from thalweg.data.streams import Splits
 from thalweg.data.transcribed import TranscribedImages
 from thalweg.layers.standardize import moments, standardize
-from thalweg.models.vision.crnn import HEIGHT, CRNN
+from thalweg.models.vision.crnn import CRNN, HEIGHT
 from thalweg.tasks.reading import Reading
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
@@ -17,7 +17,7 @@ from thalweg.training.schedules import cosine, warmup
 DRAWN = 12_000  # plates, as many new ones as the training needs to see
 
 
-def plate_reader(*, data: Path | None = None, epochs: float = 4, batch_size: int = 64, lr: float = 2e-3, width: int = 16,
+def plate_reader(*, data: Path | None = None, epochs: float = 8, batch_size: int = 64, lr: float = 2e-3, width: int = 16,
                  hidden_dim: int = 96, dropout: float = 0.1) -> Experiment:  # fmt: skip
     """A convolutional and recurrent network reads licence plates, or any line of text.   LBDL 1.1
 

@@ -117,7 +117,8 @@ def _reads(task: Task) -> Literal["image", "text"]:
     if task.reads == "text" and {"length", "temperature", "seed"} <= set(inspect.signature(task.predict).parameters):
         return "text"
     raise ValueError(
-        f"{type(task).__name__} cannot be served: expected image classification, reading, a task that draws, or text generation"
+        f"{type(task).__name__} cannot be served: expected a task that names or reads images, one that draws, or text "
+        "generation"
     )
 
 

@@ -10,6 +10,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.text import CharErrorRate
 
 from thalweg import figures
+from thalweg.data.text import Characters
 from thalweg.decoding.ctc import best_path, prefix_beam_search
 from thalweg.metrics import MeanLoss, Share
 from thalweg.training import Task
@@ -28,9 +29,7 @@ class Reading(Task):
 
     def __init__(self, model: nn.Module, alphabet: str):
         super().__init__()
-        if not alphabet or len(set(alphabet)) != len(alphabet):
-            raise ValueError(f"alphabet={alphabet!r}: expected different symbols, at least one")
-        self.model, self.alphabet = model, alphabet
+        self.model, self.characters = model, Characters(alphabet)
         self.metrics = MetricCollection({"exact": Share(), "error": CharErrorRate(), "loss": MeanLoss()}, compute_groups=False)
 
     def cost(self, logits: Tensor, tokens: Tensor) -> Tensor:
@@ -44,7 +43,7 @@ class Reading(Task):
 
     def words(self, tokens: Tensor) -> list[str]:
         """The texts of tokens [batch time]."""
-        return ["".join(self.alphabet[token - 1] for token in row if token) for row in tokens.tolist()]
+        return [self.characters.decode(token - 1 for token in row if token) for row in tokens.tolist()]
 
     def evaluate(self, batch: Batch) -> None:
         logits = self.model(batch["image"])
