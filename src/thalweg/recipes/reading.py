@@ -26,8 +26,8 @@ def plate_reader(*, data: Path | None = None, epochs: float = 8, batch_size: int
     alphabet, size, notes = ALPHABET, (HEIGHT, 4 * HEIGHT), {}
     if data is None:
         look = [photographed(size)]
-        splits = Splits(Plates(DRAWN, batch_size, 0, shuffle=True, augment=look),
-                        *(Plates(1000, 250, part, augment=look) for part in (1, 2)))  # fmt: skip
+        valid, test = (Plates(1000, 250, part, augment=look) for part in (1, 2))
+        splits = Splits(Plates(DRAWN, batch_size, 0, shuffle=True, augment=look), valid, test)
     else:
         folder = TranscribedImages(data)
         alphabet = folder.alphabet
