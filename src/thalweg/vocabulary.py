@@ -199,6 +199,13 @@ class Tagger(Protocol):
 
 
 @runtime_checkable
+class Reader(Protocol):
+    """Logits of every symbol, the blank first, at every column of an image of text, from left to right."""
+
+    def forward(self, image: Tensor) -> Float[Tensor, "batch column symbol"]: ...
+
+
+@runtime_checkable
 class ActionValue(Protocol):
     """The expected return of every action."""
 
@@ -222,6 +229,7 @@ KINDS: dict[str, type] = {
     "language-model": LanguageModel,
     "encoder-decoder": EncoderDecoder,
     "tagger": Tagger,
+    "reader": Reader,
     "generator": Generator,
     "restorer": Restorer,
     "action-value": ActionValue,
