@@ -58,12 +58,13 @@ def _taught(task: Transduction, folder: Path, pairs: list[Pair]) -> list[Pair]:
     return read_pairs(path.read_text(encoding="utf8").splitlines())[0]
 
 
-def _parallel(make: Callable[[Sizes, int], nn.Module], task: type[ParallelTransduction], teacher: Path | None, *, epochs: float,
-              batch_size: int, embed_dim: int, num_layers: int, dropout: float, lr: float,
+def _parallel(make: Callable[[Sizes, int], nn.Module], task: type[ParallelTransduction], teacher: Path | None, *,
+              epochs: float, batch_size: int, embed_dim: int, num_layers: int, dropout: float, lr: float,
               align: Align | None = None, **of_task: Any) -> Experiment:  # fmt: skip
     """Pairs are learned by what `make` builds of the sizes of a network and the length of the longest target.
 
-    align: teacher, source, target -> for every word of a target the place that it comes from, where the task asks for fertilities.
+    align: finds for every word of a target the place that it comes from, where the task asks for fertilities; it is given the
+    teacher, the sources and targets to learn from, and those that are asked for.
     """
     corpus, known = _corpus(teacher)
     words = [Words(known[f"{side}_words"]) for side in ("source", "target")]

@@ -124,8 +124,8 @@ class Fertility(ParallelTransduction):
 class FertilityByReward(Fertility):
     """After Fertility has converged: the fertilities learn what makes good translations, whatever the aligner said.
 
-    REINFORCE: loss = - (R(f) - R(f')) log p(f | x), f drawn from p(f | x), f' the likeliest, R how good the translation that comes
-    of it is (`PhraseBLEU` of two words). Nothing but the head of the fertilities learns.
+    REINFORCE: loss = - (R(f) - R(f')) log p(f | x), f drawn from p(f | x), f' the likeliest, R how good the translation is that
+    comes of it (`PhraseBLEU` of two words). Nothing but the head of the fertilities learns.
     model: a `FertilityTransformer` that has converged.   metrics: reward, the mean R of what is drawn.   Gu et al. 2017, 5.
     """
 
