@@ -41,7 +41,7 @@ def naive_mask_predict(words, length, iterations):
 @pytest.mark.parametrize("iterations", [1, 3, 4, 10])
 def test_mask_predict_hides_the_least_sure_words_and_writes_them_again(iterations):
     words, lengths = Reads(), [6, 1, 4, 5]
-    mask = UP_TO < torch.tensor(lengths)[:, None]
+    mask = torch.tensor(lengths)[:, None] > UP_TO
     tokens, score = mask_predict(words, mask, iterations, unwritten=BOS, pad=PAD)
     for row, said, length in zip(tokens, score, lengths, strict=True):
         expected, sure = naive_mask_predict(words, length, iterations)
@@ -51,7 +51,7 @@ def test_mask_predict_hides_the_least_sure_words_and_writes_them_again(iteration
 
 
 def test_refinement_is_a_chain_of_the_most_probable_words():
-    words, mask = Reads(), UP_TO < torch.tensor([[6], [3]])
+    words, mask = Reads(), torch.tensor([[6], [3]]) > UP_TO
     start = torch.where(mask, BOS, PAD)
     expected = start
     for _ in range(3):
@@ -80,7 +80,7 @@ def test_a_teacher_scores_a_finished_target_as_its_beam_search_does():
     for parameter in teacher.parameters():
         nn.init.normal_(parameter, std=0.6)
     source, mask = torch.randint(9, (3, 4)), torch.arange(4) < torch.tensor([[4], [2], [3]])
-    targets = torch.randint(3, 7, (3, 5, 6)) * (UP_TO < torch.randint(1, 7, (3, 5, 1)))
+    targets = torch.randint(3, 7, (3, 5, 6)) * (torch.randint(1, 7, (3, 5, 1)) > UP_TO)
     judged = rescore(teacher, source, mask, targets, bos=BOS, eos=EOS, pad=PAD, length_penalty=0.6)
     for number in range(3):
         for row, score in zip(targets[number].tolist(), judged[number], strict=True):

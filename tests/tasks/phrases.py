@@ -8,6 +8,7 @@ from thalweg.models.sequence.parallel import ParallelTransformer
 from thalweg.training import Experiment
 from thalweg.training.loop import Training, evaluate
 from thalweg.training.optimisers import adamw
+from thalweg.training.schedules import linear
 
 WORDS = 8
 KNOWN = {
@@ -36,15 +37,13 @@ def network(**sizes):
 
 def tokens(task, pairs):
     """Sources and targets."""
-    return [
-        [words.encode(pair[side]) for pair in pairs] for side, words in enumerate((task.source_words, task.target_words))
-    ]
+    return [[words.encode(pair[side]) for pair in pairs] for side, words in enumerate((task.source_words, task.target_words))]
 
 
 def learned(task, steps, train=TRAIN, valid=VALID, stream=Pairs, lr=0.006):
     """Metrics after a short training, and the task.   stream: sources, targets, batch_size -> batches"""
     experiment = Experiment(task=task, train=stream(*tokens(task, train), 64, shuffle=True),
-                            valid=stream(*tokens(task, valid), 300), steps=steps, optimizer=adamw(lr), clip=1.0)  # fmt: skip
+                            valid=stream(*tokens(task, valid), 300), steps=steps, optimizer=adamw(lr), schedule=linear(), clip=1.0)  # fmt: skip
     training = Training(experiment, precision="fp32")
     for _ in training:
         pass

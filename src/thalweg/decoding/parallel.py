@@ -94,7 +94,7 @@ def collapse(path: Int[Tensor, "rows time"], mask: Bool[Tensor, "rows time"], *,
 
 def insert(
     slots: Reader, rows: int, iterations: int, *, longest: int, eos: int, pad: int, device: torch.device | None = None
-) -> tuple[Int[Tensor, "rows time"], Int[Tensor, " rows"]]:
+) -> tuple[Int[Tensor, "rows _"], Int[Tensor, " rows"]]:
     """Writes targets from nothing: every pass puts a word into each gap where one is missing. Targets, and passes of each.
 
     slots: (tokens, mask) [rows time] -> logits [rows time+1 vocab] of what belongs before each token and behind the last, <eos>
@@ -131,7 +131,7 @@ def edit(
     longest: int,
     unwritten: int,
     pad: int,
-) -> tuple[Int[Tensor, "rows time"], Int[Tensor, " rows"]]:
+) -> tuple[Int[Tensor, "rows _"], Int[Tensor, " rows"]]:
     """Takes words out of a draft, opens gaps and fills them, until nothing changes any more. Targets, and rounds of each.
 
     wrong: (tokens, mask) [rows time] -> logits [rows time] that a word goes;   missing: -> logits [rows time+1 count] of how

@@ -253,7 +253,7 @@ class Kermit(nn.Module):
 
     def forward(
         self, source_tokens: Tensor, source_mask: Tensor, target_tokens: Tensor, target_mask: Tensor
-    ) -> tuple[Float[Tensor, "batch gap vocab"], Float[Tensor, "batch gap vocab"]]:
+    ) -> tuple[Float[Tensor, "batch source_gap source_vocab"], Float[Tensor, "batch gap vocab"]]:
         parts, masks = [], []
         for side, given in enumerate(((source_tokens, source_mask), (target_tokens, target_mask))):
             tokens, mask = fenced(*given)
