@@ -63,6 +63,10 @@ class Words:
                 words.append(self.words[token])
         return " ".join(words)
 
+    def pieces(self, tokens: Iterable[int]) -> list[str]:
+        """The word of each token."""
+        return [self.words[token] for token in tokens]
+
 
 def frequent(texts: Iterable[str], least: int = 2) -> str:
     """The words that occur at least so often, the most frequent first: what `Words` is made of."""
@@ -170,11 +174,15 @@ MULTI30K = {
 }
 
 
-def multi30k(source: Literal["de", "en", "fr"] = "en", target: Literal["de", "en", "fr"] = "de") -> Corpus:
+def multi30k(
+    source: Literal["de", "en", "fr"] = "en", target: Literal["de", "en", "fr"] = "de", *, words: bool = True
+) -> Corpus:
     """29,000 + 1,014 + 1,000 descriptions of photographs, translated by people.   Elliott et al. 2016, arXiv:1605.00459
 
     The parts are the official ones; a training pair whose source sentence is also held out is left out.
+    words: in lower case, with spaces between them; else as people wrote them.
     """
+    form = separate if words else str.split
     parts, left_out = {}, Counter[str]()
     for part in ("train", "val", "test_2016_flickr"):
         sides = []
@@ -183,7 +191,7 @@ def multi30k(source: Literal["de", "en", "fr"] = "en", target: Literal["de", "en
             address = f"https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/{name}.gz"
             content = fetch(f"multi30k/task1/raw/{name}.gz", address, MULTI30K[name])
             sides.append(gzip.decompress(content).decode().rstrip("\n").split("\n"))
-        parts[part] = [(" ".join(separate(one)), " ".join(separate(other))) for one, other in zip(*sides, strict=True)]
+        parts[part] = [(" ".join(form(one)), " ".join(form(other))) for one, other in zip(*sides, strict=True)]
     held = {one for part in ("val", "test_2016_flickr") for one, _ in parts[part]}
     train = [pair for pair in parts["train"] if pair[0] not in held]
     left_out["also held out"] = len(parts["train"]) - len(train)
