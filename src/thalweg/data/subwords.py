@@ -10,7 +10,7 @@ from torch import Tensor
 from thalweg.data.pairs import BOS, EOS, PAD, RESERVED
 
 
-def learn_subwords(texts: Iterable[str], vocab_size: int = 8000) -> str:
+def learn_subwords(texts: Iterable[str], vocab_size: int = 6000) -> str:
     """Byte pair encoding: again and again, the most frequent pair of neighbouring tokens becomes a token.
 
     The first tokens are those reserved and the 256 bytes, so that any text can be written; no token reaches over the end
