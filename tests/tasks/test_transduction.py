@@ -6,6 +6,8 @@ from dates import dates
 
 from thalweg.build import build, load, save
 from thalweg.data.pairs import BOS, EOS, PAD, Pairs, Words, frequent
+from thalweg.data.subwords import Subwords, learn_subwords
+from thalweg.metrics import SacreBLEU
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
 from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment
@@ -117,6 +119,62 @@ def test_a_text_is_translated_as_if_it_were_alone():
     torch.testing.assert_close(together["alignment"][1], alone["alignment"][0])
     assert alone["alignment"][0].shape[1] == 2
     torch.testing.assert_close(alone["alignment"][0].sum(1), torch.ones(len(alone["alignment"][0])))
+
+
+def in_subwords(**arguments):
+    tokenizer = learn_subwords(["They are watching .", "Ils regardent ."] * 3, 270)
+    size = {"source_vocab_size": 270, "target_vocab_size": 270, "embed_dim": 8, "hidden_dim": 8}
+    task = build(Transduction, model=build(AttentionSeq2Seq, **size), tokenizer=tokenizer, longest=9, **arguments)
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, std=0.8)
+    return task.eval(), Subwords(tokenizer)
+
+
+def test_a_saved_task_keeps_its_subwords_and_tells_them_in_an_alignment(tmp_path):
+    task, subwords = in_subwords()
+    save(task, tmp_path)
+    texts = {"text": ["They are Füße .", "go"]}
+    again = load(tmp_path).predict(texts, show_alignment=True)
+    assert again["text"] == task.predict(texts)["text"]
+    for text, written, looked, (source, target) in zip(texts["text"], *again.values(), strict=True):
+        assert len(subwords.encode(text)) == len(source) == looked.shape[1]
+        assert looked.shape[0] == len(target) <= 9
+        assert source[-1] == "<eos>"
+        assert written.startswith(target[0]) or target[0] in ("<eos>", "\ufffd", "<bos>", "<unk>", "<pad>")
+    axis = task.draw(texts, again).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == again["pieces"][0][0]
+
+
+def test_what_is_measured_is_written_by_the_beam_asked_for_and_compared_as_text():
+    (task, subwords), (wide, _) = in_subwords(), in_subwords(beam=3, length_penalty=0.0)
+    wide.load_state_dict(task.state_dict())
+    tokens = [[subwords.encode(text)] for text in ("They are watching .", "Ils regardent .")]
+    seen = next(iter(Pairs(*tokens, 1)))
+    for each, beam, length_penalty in ((task, 1, 0.75), (wide, 3, 0.0)):
+        each.evaluate(seen)
+        text = each.predict({"text": ["They are watching ."]}, beam=beam, length_penalty=length_penalty)["text"]
+        lone = SacreBLEU()
+        lone.update(text, [["Ils regardent ."]])
+        assert torch.equal(each.metrics["sacrebleu"].numerator, lone.numerator)
+        assert torch.equal(each.metrics["sacrebleu"].denominator, lone.denominator)
+        assert int(each.metrics["sacrebleu"].target_len) == 3
+    assert "bleu" not in task.metrics
+
+
+def test_a_smoothed_target_is_shared_by_all_tokens_in_training_and_by_none_where_it_is_measured():
+    task, _ = in_subwords(label_smoothing=0.2)
+    seen = counting([3, 5])
+    logs = task.model(seen["source_tokens"], seen["source_mask"], seen["target_tokens"][:, :-1])[0].log_softmax(-1)
+    right = logs[[0, 1, 2], [3, 5, EOS]]
+    assert task.loss(seen)[0].item() == pytest.approx(-(0.8 * right + 0.2 * logs.mean(1)).sum().item(), rel=1e-5)
+    task.evaluate(seen)
+    assert task.metrics["loss"].compute().item() == pytest.approx(-right.mean().item(), rel=1e-5)
+
+
+def test_words_or_a_tokenizer_are_needed_and_not_both():
+    for arguments in ({}, {"source_words": SOURCE}, {"source_words": SOURCE, "target_words": TARGET, "tokenizer": "{}"}):
+        with pytest.raises(ValueError, match="expected both of the first, or the last"):
+            Transduction(Successor(), **arguments)
 
 
 def test_an_alignment_is_drawn_where_it_was_asked_for_and_there_is_one():
