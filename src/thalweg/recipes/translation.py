@@ -105,9 +105,9 @@ def autoencoder_tatoeba(*, epochs: float = 3, batch_size: int = 128, embed_dim: 
                         batch_size=batch_size, lr=lr)  # fmt: skip
 
 
-def seq2seq_multi30k(*, target: Literal["de", "fr"] = "de", epochs: float = 15, batch_size: int = 64, vocab_size: int = 6000,
-                     embed_dim: int = 256, hidden_dim: int = 384, dropout: float = 0.4,
-                     lr: float = 1e-3) -> Experiment:  # fmt: skip
+def seq2seq_multi30k(*, target: Literal["de", "fr"] = "de", epochs: float = 20, batch_size: int = 128, vocab_size: int = 6000,
+                     embed_dim: int = 256, hidden_dim: int = 384, dropout: float = 0.3,
+                     lr: float = 2e-3) -> Experiment:  # fmt: skip
     """A GRU that looks back translates descriptions of photographs from English.   D2L 10.4
 
     target: language.   The pairs, parts and sub-words are those of transformer-multi30k.
