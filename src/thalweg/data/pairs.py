@@ -5,9 +5,11 @@ import hashlib
 import re
 import zipfile
 import zlib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -107,38 +109,88 @@ class Corpus:
     left_out: Mapping[str, int]
 
 
-def read_pairs(lines: Iterable[str], longest: int | None = None) -> tuple[list[Pair], Counter[str]]:
-    """The pairs of lines `source TAB target`, in words with spaces between; how many lines were left out, by reason.
+def read_pairs(
+    lines: Iterable[str], longest: int | None = None, *, words: bool = True
+) -> tuple[list[Pair], dict[str, list[int]]]:
+    """The pairs of lines `source TAB target`; and the numbers of the lines left out, from 1, by reason.
 
-    longest: words of a side at most.   What follows a second tab does not count.
+    words: in lower case, with spaces between them; else as they are, but for white space.
+    longest: words of a side at most, or, as they are, characters.   What follows a second tab does not count.
     """
+    form, unit = (separate, "words") if words else (str.split, "characters")
     pairs: dict[Pair, None] = {}
-    left_out: Counter[str] = Counter()
-    for line in lines:
-        source, target = (" ".join(separate(side)) for side in (*line.split("\t"), "")[:2])
+    left_out: dict[str, list[int]] = {}
+    for number, line in enumerate(lines, 1):
+        source, target = (" ".join(form(side)) for side in (*line.split("\t"), "")[:2])
         if not source or not target:
-            left_out["without a source and a target"] += 1
-        elif longest is not None and max(len(source.split()), len(target.split())) > longest:
-            left_out[f"longer than {longest} words"] += 1
+            reason = "without a source and a target"
+        elif longest is not None and max(len(side.split() if words else side) for side in (source, target)) > longest:
+            reason = f"longer than {longest} {unit}"
         elif (source, target) in pairs:
-            left_out["repeated"] += 1
+            reason = "repeated"
         else:
             pairs[source, target] = None
+            continue
+        left_out.setdefault(reason, []).append(number)
     return [*pairs], left_out
 
 
 def apart(pairs: Sequence[Pair], held_out: int, left_out: Mapping[str, int] | None = None) -> Corpus:
     """Pairs in three parts, fixed by what they are: all of `held_out` random sources are for validation, of others for tests.
 
-    ValueError if no pair would be left to train on.
+    Sources of the same words are one.   ValueError if no pair would be left to train on.
     """
-    sources = sorted({source for source, _ in pairs})
+    said = [" ".join(separate(source)) for source, _ in pairs]
+    sources = sorted(set(said))
     if not 1 <= held_out < len(sources) / 2:
         raise ValueError(f"held_out={held_out}: expected at least 1, and less than half of {len(sources)} source sentences")
     places = torch.randperm(len(sources), generator=generator(0)).tolist()
-    part = {sources[place]: number // held_out for number, place in enumerate(places)}
-    test, valid = ([pair for pair in pairs if part[pair[0]] == number] for number in (0, 1))
-    return Corpus([pair for pair in pairs if part[pair[0]] > 1], valid, test, left_out or {})
+    part = {sources[place]: min(number // held_out, 2) for number, place in enumerate(places)}
+    test, valid, train = ([pair for pair, source in zip(pairs, said, strict=True) if part[source] == number]
+                          for number in range(3))  # fmt: skip
+    return Corpus(train, valid, test, left_out or {})
+
+
+def own_pairs(path: Path, longest: int = 400) -> Corpus:
+    """The pairs of a person's own file of lines `source TAB target`: a twentieth of the sources for validation, one for tests.
+
+    The text is UTF-8, or UTF-16 with its mark; lines that are not, or hold no pair, are left out, and the first of them
+    named.   longest: characters of a side at most.
+    ValueError if the file is no text or holds fewer than 20 different sources.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"data={path}: expected a file of lines `source TAB target`: {error.strerror}") from error
+    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        content = content.decode("utf-16", errors="replace").encode()
+    if b"\0" in content:
+        raise ValueError(f"data={path}: expected text in UTF-8, or in UTF-16 with its mark; it holds zero bytes")
+    lines, foreign = list[str](), list[int]()
+    for number, line in enumerate(content.removeprefix(BOM_UTF8).rstrip(b"\r\n").split(b"\n"), 1):
+        try:
+            lines.append(line.decode())
+        except UnicodeDecodeError:
+            lines.append("")
+            foreign.append(number)
+    pairs, left_out = read_pairs(lines, longest, words=False)
+    if foreign:
+        empty = left_out.pop("without a source and a target")
+        left_out |= {"not in UTF-8": foreign}
+        if without := sorted({*empty} - {*foreign}):
+            left_out["without a source and a target"] = without
+    told = {f"{reason} ({_named(numbers)})": len(numbers) for reason, numbers in left_out.items()}
+    sources = len({" ".join(separate(source)) for source, _ in pairs})
+    if sources < 20:
+        why = "; left out: " + ", ".join(f"{count:,} {reason}" for reason, count in told.items()) if told else ""
+        raise ValueError(f"data={path}: {sources} different sources with a target, expected at least 20{why}")
+    return apart(pairs, min(1000, sources // 20), told)
+
+
+def _named(lines: Sequence[int]) -> str:
+    """The first of some lines, in words."""
+    more = f" and {len(lines) - 5:,} more" if len(lines) > 5 else ""
+    return f"line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:5]))}{more}"
 
 
 def tatoeba_fra_eng(longest: int | None = None, held_out: int = 1000) -> Corpus:
@@ -158,7 +210,7 @@ def tatoeba_fra_eng(longest: int | None = None, held_out: int = 1000) -> Corpus:
     if (found := hashlib.sha256(text).hexdigest()) != sha256:
         raise ValueError(f"{path}: its fra.txt has SHA-256 {found}, expected {sha256}")
     pairs, left_out = read_pairs(text.decode().rstrip("\n").split("\n"), longest)
-    return apart(pairs, held_out, left_out)
+    return apart(pairs, held_out, {reason: len(lines) for reason, lines in left_out.items()})
 
 
 MULTI30K = {

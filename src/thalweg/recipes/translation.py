@@ -1,12 +1,14 @@
 """Recipes that translate: a name in, an experiment out."""
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
 from thalweg.build import build
-from thalweg.data.pairs import Corpus, Pair, Pairs, Words, frequent, multi30k, tatoeba_fra_eng
+from thalweg.data.pairs import Corpus, Pair, Pairs, Words, frequent, multi30k, own_pairs, tatoeba_fra_eng
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.metrics import SacreBLEU
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
@@ -61,7 +63,12 @@ def _in_subwords(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict
     model = build(make, source_vocab_size=len(subwords), target_vocab_size=len(subwords), **arguments)
     task = build(Transduction, model=model, tokenizer=tokenizer, longest=10 + max(map(len, train.target)), beam=5,
                  label_smoothing=label_smoothing)  # fmt: skip
-    told = {"sub-words": f"{len(subwords):,} of both sides, learned on what is trained on", "sacrebleu": SacreBLEU.signature}
+    told = {
+        "sub-words": f"{len(subwords):,} of both sides, learned on what is trained on",
+        "training": f"{make.__name__} of {sum(p.numel() for p in model.parameters()):,} parameters, {epochs:g} epochs of "
+                    f"{len(train)} batches of {batch_size}, AdamW at {lr:g}",
+        "sacrebleu": SacreBLEU.signature,
+    }  # fmt: skip
     return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs,
                       optimizer=adamw(lr, betas=(0.9, 0.98), weight_decay=1e-2), schedule=warmup(0.1, linear()), clip=1.0,
                       ema=0.998, monitor="loss", evaluate_every=2 * len(train), notes=_notes(corpus, told))  # fmt: skip
@@ -129,3 +136,33 @@ def transformer_multi30k(*, target: Literal["de", "fr"] = "de", epochs: float = 
                  "dropout": dropout, "shared": True}  # fmt: skip
     return _in_subwords(multi30k("en", target, words=False), Transformer, arguments, vocab_size=vocab_size, epochs=epochs,
                         batch_size=batch_size, lr=lr)  # fmt: skip
+
+
+def translator(*, data: Path, model: Literal["transformer", "seq2seq"] = "transformer", epochs: float | None = None,
+               batch_size: int | None = None, vocab_size: int | None = None, embed_dim: int | None = None,
+               lr: float = 2e-3) -> Experiment:  # fmt: skip
+    """A network learns to translate your pairs of sentences, or whatever else one text becomes another by.   D2L 9.5, 10.7
+
+    data: a file with a pair a line, the source, a tab, the target
+    model: transformer, or seq2seq, a GRU that looks back
+    epochs: passes over the training pairs; if not given, by their number
+    batch_size: pairs a step; if not given, by their number
+    vocab_size: sub-words of both sides; if not given, by the number of pairs
+    embed_dim: width; if not given, by the number of pairs
+    lr: the largest learning rate
+    """
+    corpus = own_pairs(data)
+    count = len(corpus.train)
+    embed_dim = embed_dim or (128 if count < 10_000 else 256)
+    epochs = epochs or round(min(60, max(4, 900_000 / count)))
+    batch_size = batch_size or min(128, max(8, 2 ** round(math.log2(count / 30))))
+    vocab_size = vocab_size or min(8000, max(500, count // 400 * 100))
+    arguments: dict[str, Any] = {
+        "embed_dim": embed_dim,
+        "hidden_dim": 2 * embed_dim,
+        "dropout": 0.3 if count < 100_000 else 0.1,
+    }
+    if model == "transformer":
+        arguments |= {"num_layers": 3 if count < 10_000 else 4, "num_heads": 4, "shared": True}
+    make = Transformer if model == "transformer" else AttentionSeq2Seq
+    return _in_subwords(corpus, make, arguments, batch_size=batch_size, vocab_size=vocab_size, epochs=epochs, lr=lr)
