@@ -10,7 +10,8 @@ import pytest
 from thalweg.launch import recipes
 
 CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole", "unet-shapes", "mask-rcnn-shapes",
-           "style-transfer", "warped-plane", "gomoku-moves"}  # their data come with a dependency  # fmt: skip
+           "style-transfer", "warped-plane", "gomoku-moves",
+           "copying-dialogues"}  # their data come with a dependency  # fmt: skip
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",
              "segmenter": "images and masks of the person's own", "translator": "pairs of the person's own"}  # fmt: skip
 

@@ -60,6 +60,19 @@ def test_the_most_frequent_words_come_first_and_the_rare_not_at_all():
     assert frequent(["b a", "a c b", "a d"], 1) == "a b c d"
 
 
+def test_who_has_heard_a_text_knows_its_strangers_and_no_others():
+    words = Words("hello you", strangers=2)
+    assert len(words) == 8
+    heard = words.hearing("hello bob and ann , hello bob")
+    assert len(heard) == 8
+    assert heard.encode("ann hello , bob and you").tolist() == [UNK, 4, UNK, 6, 7, 5, EOS]  # the first two have tokens
+    assert heard.decode([4, 6, UNK, EOS]) == "hello bob <unk>"
+    assert heard.pieces([7, 5]) == ["and", "you"]
+    assert words.encode("bob").tolist() == [UNK, EOS]
+    assert words.decode([6, 7]) == "<unk0> <unk1>"
+    assert words.hearing("hello you").encode("you").tolist() == [5, EOS]
+
+
 def test_what_is_no_pair_is_left_out_and_counted():
     lines = ["Go.\tVa !\tCC-BY", "go .\tva !", "no tab", "empty\t ", "One two three four\tUn"]
     found, left_out = read_pairs(lines, longest=3)

@@ -3,12 +3,15 @@
 import pytest
 import torch
 from dates import dates
+from strokes import strokes, written_by
 
 from thalweg.build import build, load, save
 from thalweg.data.pairs import BOS, EOS, PAD, Pairs, Words, frequent
 from thalweg.data.subwords import Subwords, learn_subwords
+from thalweg.losses import guided_attention
 from thalweg.metrics import SacreBLEU
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
+from thalweg.recipes.translation import copying_dialogues
 from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment
 from thalweg.training.loop import Training, evaluate
@@ -225,6 +228,78 @@ def test_dates_are_learned_and_the_attention_looks_where_they_stand():
     # the day stands first in the source and last in the target, the year the other way round
     assert looked[:4, 3:].sum(1).mean() > 0.6
     assert looked[8:10, :3].sum(1).mean() > 0.6
+
+
+def pen(steps, guided=0.0, **arguments):
+    """The task after a short training on letters and the strokes that write them, and a stream of other such texts."""
+    train, valid = strokes(1000, 2, 6, 1), strokes(200, 2, 6, 2)
+    known = [frequent((pair[side] for pair in train), 1) for side in (0, 1)]
+    source, target = (Words(text) for text in known)
+    model = build(AttentionSeq2Seq, source_vocab_size=len(source), target_vocab_size=len(target), embed_dim=32, hidden_dim=48,
+                  dropout=0.0, **arguments)  # fmt: skip
+    task = build(Transduction, model=model, source_words=known[0], target_words=known[1], longest=60, guided=guided)
+
+    def stream(pairs, batch_size, shuffle=False):
+        return Pairs([source.encode(one) for one, _ in pairs], [target.encode(other) for _, other in pairs], batch_size,
+                     shuffle=shuffle)  # fmt: skip
+
+    experiment = Experiment(task=task, train=stream(train, 64, shuffle=True), valid=stream(valid, 200), steps=steps,
+                            optimizer=adamw(0.01), schedule=warmup(0.1, linear()), clip=1.0)  # fmt: skip
+    training = Training(experiment, precision="fp32")
+    for _ in training:
+        pass
+    return task.eval(), next(iter(experiment.valid))
+
+
+def test_a_window_that_only_moves_on_follows_the_pen_through_longer_texts_than_it_has_seen():
+    task, _ = pen(150, attention="monotone")
+    longer = strokes(60, 8, 10, 3)
+    predicted = task.predict({"text": [letters for letters, _ in longer]}, beam=1, show_alignment=True)
+    assert sum(text == traced for text, (_, traced) in zip(predicted["text"], longer, strict=True)) > 54
+    hits, back = [], []
+    for (letters, traced), text, looked in zip(longer, predicted["text"], predicted["alignment"], strict=True):
+        seen = looked[:-1].argmax(1)
+        back.append((seen.diff() < 0).float().mean())
+        if text == traced:
+            hits.append((seen == torch.tensor(written_by(letters))).float().mean())
+    assert torch.stack(hits).mean() > 0.75
+    assert torch.stack(back).mean() < 0.05  # where the highest of several curves is may jump, though each of them moves on
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_attention_that_is_guided_finds_the_diagonal_in_steps_in_which_another_does_not(seed):
+    away = {}
+    for guided in (0.0, 1.0):
+        torch.manual_seed(seed)
+        task, seen = pen(50, guided=guided)
+        with torch.no_grad():
+            looked = task.model.alignment(seen["source_tokens"], seen["source_mask"], seen["target_tokens"][:, :-1])
+        total, count = guided_attention(looked, seen["target_mask"][:, 1:], seen["source_mask"])
+        away[guided] = float(total / count)
+    assert away[1.0] < 0.3 < 0.4 < away[0.0]
+
+
+def test_names_that_nobody_has_heard_before_are_said_again():
+    experiment = copying_dialogues(epochs=2)
+    training = Training(experiment, precision="fp32")
+    for _ in training:
+        pass
+    task = experiment.task.eval()
+    said = {"text": ["Hi, I am Thalweg.", "Galadriel, do you know Frodo?", "This is Xu and that is O'Neill."]}
+    answers = ["nice to meet you , thalweg !", "no , galadriel , who is frodo ?", "hello xu , hello o'neill !"]
+    assert task.predict(said)["text"] == answers
+    assert dict(evaluate(training, experiment.test))["accuracy"] > 0.99
+    known = " ".join(task.source.number)
+    assert not {"thalweg", "galadriel", "frodo", "xu", "o'neill"} & {*known.split()}
+    looked, (source, target) = (task.predict(said, show_alignment=True)[name][0] for name in ("alignment", "pieces"))
+    assert source[looked[target.index("thalweg")].argmax()] == "thalweg"
+
+
+def test_what_strangers_and_guidance_need_is_said():
+    with pytest.raises(ValueError, match="strangers=1: expected source_words and target_words to be the same"):
+        small(strangers=1)
+    with pytest.raises(ValueError, match=r"guided=0\.5: Seq2Seq has no attention to guide"):
+        small(Seq2Seq, guided=0.5)
 
 
 @pytest.mark.slow

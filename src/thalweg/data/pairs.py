@@ -8,6 +8,7 @@ import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,15 +39,25 @@ class Words:
     """A tokeniser of words: padding, begin, end and the unknown word are the tokens 0 to 3, the others follow.
 
     words: those that are known, in the order of their tokens, with spaces between.   D2L 9.5
-    ValueError if there is none, or one twice.
+    strangers: further tokens at the end, which stand for words that are unknown, in each sentence for others; see `hearing`.
+    ValueError if there is no word, or one twice.
     """
 
-    def __init__(self, words: str):
-        self.words = [*RESERVED, *words.split()]
-        self.number = {word: number for number, word in enumerate(self.words)}
-        if not words.split() or len(self.number) != len(self.words):
-            repeated = [word for word, times in Counter(self.words).items() if times > 1]
+    def __init__(self, words: str, strangers: int = 0):
+        known = [*RESERVED, *words.split()]
+        self.number = {word: number for number, word in enumerate(known)}
+        if not words.split() or len(self.number) != len(known):
+            repeated = [word for word, times in Counter(known).items() if times > 1]
             raise ValueError(f"words: expected different words, at least one; there are {len(words.split())}, {repeated} twice")
+        self.words = [*known, *(f"<unk{place}>" for place in range(strangers))]
+
+    def hearing(self, text: str) -> "Words":
+        """This tokeniser for who has heard a text: its unknown words, the first of them, are the strangers."""
+        heard, known = copy(self), len(self.number)
+        unknown = [word for word in dict.fromkeys(separate(text)) if word not in self.number][: len(self) - known]
+        heard.words = [*self.words[:known], *unknown, *self.words[known + len(unknown) :]]
+        heard.number = self.number | {word: known + place for place, word in enumerate(unknown)}
+        return heard
 
     def __len__(self) -> int:
         return len(self.words)

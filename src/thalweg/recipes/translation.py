@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from thalweg.build import build
+from thalweg.data.dialogues import introductions
 from thalweg.data.pairs import Corpus, Pair, Pairs, Words, frequent, multi30k, own_pairs, tatoeba_fra_eng
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.metrics import SacreBLEU
@@ -110,6 +111,27 @@ def autoencoder_tatoeba(*, epochs: float = 3, batch_size: int = 128, embed_dim: 
     arguments = {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "num_layers": 1, "dropout": 0.0}
     return _in_words(Corpus(train, valid, test, corpus.left_out), Seq2Seq, arguments, least=4, epochs=epochs,
                         batch_size=batch_size, lr=lr)  # fmt: skip
+
+
+def copying_dialogues(*, epochs: float = 4, batch_size: int = 32, embed_dim: int = 32, hidden_dim: int = 64,
+                      lr: float = 5e-3) -> Experiment:  # fmt: skip
+    """A GRU answers people whose names it has never heard, and calls them by these.   LEE Transformer"""
+    corpus, strangers = introductions(), 2
+    known = frequent((text for pair in corpus.train for text in pair), 10)
+    words = Words(known, strangers)
+
+    def stream(part: list[Pair], batch_size: int, shuffle: bool = False) -> Pairs:
+        heard = [words.hearing(said) for said, _ in part]
+        sides = ([one.encode(pair[side]) for one, pair in zip(heard, part, strict=True)] for side in (0, 1))
+        return Pairs(*sides, batch_size, shuffle=shuffle)
+
+    model = build(AttentionSeq2Seq, source_vocab_size=len(words), target_vocab_size=len(words), embed_dim=embed_dim,
+                  hidden_dim=hidden_dim, copies=True, strangers=strangers)  # fmt: skip
+    task = build(Transduction, model=model, source_words=known, target_words=known, longest=20, strangers=strangers)
+    return Experiment(task=task, train=stream(corpus.train, batch_size, shuffle=True), valid=stream(corpus.valid, 250),
+                      test=stream(corpus.test, 250), epochs=epochs, optimizer=adamw(lr), schedule=warmup(0.05, linear()),
+                      clip=1.0, monitor="loss",
+                      notes=_notes(corpus, {"words": f"{len(known.split())}, and {strangers} of each dialogue"}))  # fmt: skip
 
 
 def seq2seq_multi30k(*, target: Literal["de", "fr"] = "de", epochs: float = 20, batch_size: int = 128, vocab_size: int = 6000,

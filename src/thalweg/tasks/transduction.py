@@ -15,6 +15,7 @@ from thalweg import figures
 from thalweg.data.pairs import BOS, EOS, PAD, Words
 from thalweg.data.subwords import Subwords
 from thalweg.decoding.search import beam_search
+from thalweg.losses import guided_attention
 from thalweg.metrics import ErrorByPlace, MeanLoss, PhraseBLEU, SacreBLEU
 from thalweg.tasks.scheduled_sampling import ScheduledSampling
 from thalweg.training import Task
@@ -32,10 +33,13 @@ class Transduction(Task):
     longest: tokens that it writes at most.   label_smoothing: share of the target that is for all tokens alike, in training.
     own: share of the tokens that it reads in training which are its own guesses, so that it learns to go on after its own
     mistakes; own_steps: batches over which the share rises, see `ScheduledSampling`.
+    strangers: so many unknown words of a source have tokens of their own, which a model that copies can write; there is one
+    vocabulary then.   guided: weight of `guided_attention`, in training, for where both sides say the same in the same order.
     beam, length_penalty: of the translations that are measured and given, see `beam_search`.
     metrics: bleu is of words in lower case and against one reference (sacreBLEU's tokenisation `none`); of sub-words there
     is sacrebleu, of texts as they are. accuracy is that of the next token after the true ones.
-    ValueError unless there are either words or a tokenizer.
+    ValueError unless there are either words or a tokenizer, of two vocabularies with strangers, or if a model without
+    attention is to be guided.
     """
 
     reads = "text"
@@ -52,17 +56,23 @@ class Transduction(Task):
         label_smoothing: float = 0.0,
         beam: int = 1,
         length_penalty: float = 0.75,
+        strangers: int = 0,
+        guided: float = 0.0,
     ):
         super().__init__()
         if (source_words is None, target_words is None) != (tokenizer is not None,) * 2:
             raise ValueError("source_words, target_words, tokenizer: expected both of the first, or the last")
+        if strangers and (source_words is None or source_words != target_words):
+            raise ValueError(f"strangers={strangers}: expected source_words and target_words to be the same")
+        if guided and not hasattr(model, "alignment"):
+            raise ValueError(f"guided={guided}: {type(model).__name__} has no attention to guide")
         self.scheduled = ScheduledSampling(own, own_steps) if own else None
         self.model, self.longest, self.label_smoothing = model, longest, label_smoothing
-        self.beam, self.length_penalty = beam, length_penalty
+        self.beam, self.length_penalty, self.strangers, self.guided = beam, length_penalty, strangers, guided
         self.source: Words | Subwords
         self.target: Words | Subwords
         if tokenizer is None:
-            self.source, self.target = Words(source_words), Words(target_words)
+            self.source, self.target = Words(source_words, strangers), Words(target_words, strangers)
         else:
             self.source = self.target = Subwords(tokenizer)
         self.metrics = MetricCollection(
@@ -86,6 +96,9 @@ class Transduction(Task):
         logits = self.model(*source, read)
         total = cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].flatten(), ignore_index=PAD, reduction="sum",
                               label_smoothing=self.label_smoothing)  # fmt: skip
+        if self.guided and self.training:
+            looked = self.model.alignment(*source, read)  # type: ignore[operator]
+            total = total + self.guided * guided_attention(looked, batch["target_mask"][:, 1:], batch["source_mask"])[0]
         return total, batch["target_mask"][:, 1:].sum()
 
     def evaluate(self, batch: Batch) -> None:
@@ -124,18 +137,23 @@ class Transduction(Task):
         if show_alignment and not hasattr(self.model, "alignment"):
             raise ValueError(f"show_alignment: {type(self.model).__name__} does not look back at the words of the source")
         device = next(self.model.parameters()).device
-        sources = [self.source.encode(text) for text in inputs["text"]]
+        readers, writers = [self.source] * len(inputs["text"]), [self.target] * len(inputs["text"])
+        if isinstance(self.source, Words) and self.strangers:
+            readers = writers = [self.source.hearing(text) for text in inputs["text"]]
+        sources = [reader.encode(text) for reader, text in zip(readers, inputs["text"], strict=True)]
         tokens = pad_sequence(sources, batch_first=True, padding_value=PAD).to(device)
         written = self.write(tokens, tokens != PAD, beam, length_penalty)
-        predicted: dict[str, Any] = {"text": [self.target.decode(row) for row in written.tolist()]}
+        texts = [writer.decode(row) for writer, row in zip(writers, written.tolist(), strict=True)]
+        predicted: dict[str, Any] = {"text": texts}
         if show_alignment:
             read = torch.cat([torch.full_like(written[:, :1], BOS), written[:, :-1]], 1)
             looked = self.model.alignment(tokens, tokens != PAD, read)  # type: ignore[operator]
             targets = [row[row != PAD] for row in written]
             predicted["alignment"] = [one[: len(target), : len(source)]
                                       for one, source, target in zip(looked, sources, targets, strict=True)]  # fmt: skip
-            predicted["pieces"] = [[self.source.pieces(source.tolist()), self.target.pieces(target.tolist())]
-                                   for source, target in zip(sources, targets, strict=True)]  # fmt: skip
+            sides = zip(readers, sources, writers, targets, strict=True)
+            predicted["pieces"] = [[reader.pieces(source.tolist()), writer.pieces(target.tolist())]
+                                   for reader, source, writer, target in sides]  # fmt: skip
         return predicted
 
     def draw(self, inputs: dict[str, list[str]], predicted: dict[str, Any]) -> Figure | None:
