@@ -16,6 +16,7 @@ from thalweg.losses import (
     dice,
     focal,
     gram_matrix,
+    guided_attention,
     jensen_shannon,
     multilabel_margin,
     quality_focal,
@@ -380,3 +381,19 @@ def test_bf16_is_calculated_with_in_float32_also_under_autocast(name):
         found = loss(x)[0]
     assert found.dtype == torch.float32
     assert_close(found, loss(x.float())[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("width", [0.2, 1.0])
+def test_the_guided_loss_is_small_near_the_diagonal_of_what_is_real(width):
+    weights = numbers(2, 4, 5).detach().softmax(-1).requires_grad_()
+    times, reads = (4, 3), (5, 2)
+    expected = torch.zeros((), dtype=torch.float64)
+    for example, (time, read) in enumerate(zip(times, reads, strict=True)):
+        for t, s in product(range(time), range(read)):
+            away = 1 - math.exp(-((t / time - s / read) ** 2) / (2 * width**2))
+            expected = expected + weights[example, t, s] * away
+    masks = [torch.arange(size) < torch.tensor(lengths)[:, None] for size, lengths in ((4, times), (5, reads))]
+    is_its_definition(guided_attention(weights, *masks, width), expected, 7, weights)
+    assert guided_attention(torch.eye(4)[None], *[torch.ones(1, 4, dtype=torch.bool)] * 2)[0] == 0
+    with pytest.raises(ValueError, match="width=0: expected more than 0"):
+        guided_attention(weights, *masks, 0)

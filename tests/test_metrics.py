@@ -18,6 +18,7 @@ from thalweg.metrics import (
     NearestNeighbours,
     PhraseBLEU,
     RandomFeatures,
+    SacreBLEU,
     Verification,
 )
 
@@ -275,6 +276,22 @@ def test_bleu_is_that_of_sacrebleu(count, expected):
     bleu = BLEUScore()
     bleu.update(TRANSLATIONS[:count], [[reference] for reference in REFERENCES[:count]])
     assert 100 * bleu.compute().item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_bleu_of_texts_as_they_are_is_what_the_program_sacrebleu_says():
+    """sacrebleu 2.6.0, nrefs:1|case:mixed|eff:no|tok:13a|smooth:none."""
+    translations = ["Ein Mann mit einem orangefarbenen Hut, der etwas anstarrt.", 'Zwei "junge" Männer (weiß) kosten 3,50 $ - '
+                    "oder 4.5 %!", "A rock-climber's hand & feet: 10-15 m up...", "Fünf Leute in Winterjacken stehen im "
+                    "Schnee."]  # fmt: skip
+    references = ["Ein Mann mit orangefarbenem Hut, der etwas anstarrt.", 'Zwei „junge" Männer (weiß) kosten 3,50 $ - oder '
+                  "4,5 %!", "A rock-climber's hands & feet: 10-15 m up...", "Fünf Leute in Winterjacken und mit Helmen stehen "
+                  "im Schnee."]  # fmt: skip
+    bleu = SacreBLEU()
+    for translation, reference in zip(translations, references, strict=True):
+        bleu.update([translation], [[reference]])
+    assert bleu.compute().item() == pytest.approx(67.65127448861509, abs=1e-4)
+    assert bleu.signature == "nrefs:1|case:mixed|eff:no|tok:13a|smooth:none"
+    assert bleu.higher_is_better
 
 
 @pytest.mark.parametrize(

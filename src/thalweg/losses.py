@@ -187,6 +187,27 @@ def wasserstein(x: Float[Tensor, "*batch sample"], y: Float[Tensor, "*batch othe
     return terms.sum(), terms.numel()
 
 
+def guided_attention(
+    weights: Float[Tensor, "batch time read"],
+    mask: Bool[Tensor, "batch time"],
+    source_mask: Bool[Tensor, "batch read"],
+    width: float = 0.2,
+) -> tuple[Tensor, Tensor]:
+    """Keeps attention near the diagonal, where source and target say the same in the same order, as text and speech do.
+
+    sum_ts a_ts (1 - exp(-(t/T - s/S)^2 / (2 width^2))), T and S the lengths of the target and of the source; counts times.
+    Tachibana, Uenoyama, Aihara 2017, arXiv:1710.08969, there the mean over t and s.   LEE Transformer
+    """
+    if width <= 0:
+        raise ValueError(f"width={width}: expected more than 0")
+    weights = _wide(weights)
+    place, read = (torch.arange(real.shape[1], device=real.device) / real.sum(1, keepdim=True).clamp(min=1).to(weights)
+                   for real in (mask, source_mask))  # fmt: skip
+    away = 1 - (-(place[:, :, None] - read[:, None]).square() / (2 * width**2)).exp()
+    counted = mask[:, :, None] & source_mask[:, None]
+    return (weights * away).masked_fill(~counted, 0).sum(), mask.sum()
+
+
 def gram_matrix(features: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel channel"]:
     """Which channels are strong together, wherever in the image: its style.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, normalize, one_hot
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.functional.classification import binary_auroc
+from torchmetrics.text import SacreBLEUScore
 from torchmetrics.utilities import dim_zero_cat
 
 
@@ -56,6 +57,21 @@ class PhraseBLEU(MeanMetric):
             found, known = (Counter(zip(*(side[k:] for k in range(n)), strict=False)) for side in (words, reference))
             score *= ((found & known).total() / found.total()) ** 0.5**n
         return score
+
+
+class SacreBLEU(SacreBLEUScore):
+    """BLEU by which translations are compared, in percent: of texts as they are, cut into words in one agreed way.
+
+    100 exp(min(0, 1 - |references| / |translations|)) (p_1 p_2 p_3 p_4)^(1/4), p_n the share of all n-grams of words that
+    are in their reference, each counted there once; lengths and shares over the whole corpus.
+    signature: as the program sacreBLEU says how it counted.   Papineni et al. 2002; Post 2018, arXiv:1804.08771
+    """
+
+    signature = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:none"
+    plot_upper_bound = 100.0
+
+    def compute(self) -> Tensor:
+        return 100 * super().compute()
 
 
 class ErrorByPlace(Metric):

@@ -17,6 +17,7 @@ from thalweg.data.pairs import (
     apart,
     frequent,
     multi30k,
+    own_pairs,
     read_pairs,
     separate,
     tatoeba_fra_eng,
@@ -59,11 +60,25 @@ def test_the_most_frequent_words_come_first_and_the_rare_not_at_all():
     assert frequent(["b a", "a c b", "a d"], 1) == "a b c d"
 
 
+def test_who_has_heard_a_text_knows_its_strangers_and_no_others():
+    words = Words("hello you", strangers=2)
+    assert len(words) == 8
+    heard = words.hearing("hello bob and ann , hello bob")
+    assert len(heard) == 8
+    assert heard.encode("ann hello , bob and you").tolist() == [UNK, 4, UNK, 6, 7, 5, EOS]  # the first two have tokens
+    assert heard.decode([4, 6, UNK, EOS]) == "hello bob <unk>"
+    assert heard.pieces([7, 5]) == ["and", "you"]
+    assert words.encode("bob").tolist() == [UNK, EOS]
+    assert words.decode([6, 7]) == "<unk0> <unk1>"
+    assert words.hearing("hello you").encode("you").tolist() == [5, EOS]
+
+
 def test_what_is_no_pair_is_left_out_and_counted():
     lines = ["Go.\tVa !\tCC-BY", "go .\tva !", "no tab", "empty\t ", "One two three four\tUn"]
     found, left_out = read_pairs(lines, longest=3)
     assert found == [("go .", "va !")]
-    assert left_out == {"repeated": 1, "without a source and a target": 2, "longer than 3 words": 1}
+    assert left_out == {"repeated": [2], "without a source and a target": [3, 4], "longer than 3 words": [5]}
+    assert read_pairs([" Go. \tVa\u202f!"], words=False) == ([("Go.", "Va !")], {})
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -77,6 +92,59 @@ def test_no_source_sentence_is_in_two_parts(seed):
     assert sorted(corpus.train + corpus.valid + corpus.test) == sorted(pairs)
     again = apart(pairs[::-1], held_out=2)
     assert sorted(again.test) == sorted(corpus.test)
+
+
+def written(tmp_path, content):
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes(content)
+    return path
+
+
+LINES = [f"Source {number}.\tZiel — {number}!" for number in range(60)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_of_ones_own_is_read_as_it_is_written(tmp_path, encoding, end):
+    corpus = own_pairs(written(tmp_path, (end.join(LINES) + end).encode(encoding)))
+    assert not corpus.left_out
+    assert [len(part) for part in (corpus.train, corpus.valid, corpus.test)] == [54, 3, 3]
+    assert sorted(corpus.train + corpus.valid + corpus.test) == sorted(tuple(line.split("\t")) for line in LINES)
+
+
+def test_lines_of_ones_own_file_that_hold_no_pair_are_left_out_and_named(tmp_path):
+    lines = [line.encode() for line in LINES]
+    lines[3], lines[5], lines[10], lines[20] = "Füße\tfeet".encode("latin-1"), b"no tab", b"", b"x" * 500 + b"\ty"
+    lines += [lines[0], *[b"\t"] * 6]
+    corpus = own_pairs(written(tmp_path, b"\n".join(lines)))
+    assert corpus.left_out == {
+        "not in UTF-8 (line 4)": 1,
+        "without a source and a target (lines 6, 11, 62, 63, 64 and 3 more)": 8,
+        "longer than 400 characters (line 21)": 1,
+        "repeated (line 61)": 1,
+    }
+    assert len(corpus.train + corpus.valid + corpus.test) == 56
+
+
+def test_sources_that_differ_in_case_and_spaces_alone_are_in_one_part(tmp_path):
+    lines = [form.format(number) + f"\t{form}" for number in range(40) for form in ("Go {} .", "go {}.", "GO  {}.")]
+    corpus = own_pairs(written(tmp_path, "\n".join(lines).encode()))
+    numbers = [
+        {"".join(filter(str.isdigit, source)) for source, _ in part} for part in (corpus.train, corpus.valid, corpus.test)
+    ]
+    assert [len(part) for part in numbers] == [36, 2, 2]
+    assert len(set().union(*numbers)) == 40
+
+
+def test_what_is_no_file_of_pairs_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"data=.*: expected a file of lines `source TAB target`: Is a directory"):
+        own_pairs(tmp_path)
+    with pytest.raises(ValueError, match="it holds zero bytes"):
+        own_pairs(written(tmp_path, "a\tb".encode("utf-16-le")))
+    with pytest.raises(
+        ValueError, match=r"2 different sources .* at least 20; left out: 1 without a .* \(line 2\), 1 repeated"
+    ):
+        own_pairs(written(tmp_path, b"a\tb\n\nc\td\na\tb\nA\tB"))
 
 
 def test_parts_that_would_leave_nothing_to_train_on_are_refused():
@@ -150,6 +218,10 @@ def test_multi30k_is_whole_and_its_training_part_knows_no_held_out_source(data_f
     assert [len(part) for part in (corpus.train, corpus.valid, corpus.test)] == [28_999, 1_014, 1_000]
     assert corpus.left_out == {"also held out": 1}
     assert corpus.test[0][0] == "a man in an orange hat starring at something ."
+    written = multi30k("en", "de", words=False)
+    assert written.test[0] == ("A man in an orange hat starring at something.",
+                               "Ein Mann mit einem orangefarbenen Hut, der etwas anstarrt.")  # fmt: skip
+    assert len(written.train) == 28_999
 
 
 def test_an_archive_that_is_missing_damaged_or_another_is_named(tmp_path, monkeypatch):

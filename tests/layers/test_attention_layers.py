@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from thalweg.figures import heat_map
 from thalweg.layers import attention as module
-from thalweg.layers.attention import AdditiveAttention, BilinearAttention, KernelRegression, MultiHeadAttention
+from thalweg.layers.attention import AdditiveAttention, BilinearAttention, KernelRegression, MovingWindow, MultiHeadAttention
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 
@@ -283,3 +283,25 @@ def test_what_self_attention_costs_beside_a_convolution_and_a_recurrence():
     assert steps["attention", 64] == steps["attention", 32]
     assert steps["convolution", 64] == steps["convolution", 32]
     assert steps["recurrence", 64] - steps["recurrence", 32] >= 32
+
+
+def test_a_moving_window_is_a_sum_of_bell_curves_that_only_go_on():
+    layer = MovingWindow(5, windows=2).double()
+    nn.init.normal_(layer.step.bias)
+    query, before, mask = numbers(3, 2, 5), numbers(3, 2, 2), torch.arange(6) < torch.tensor([[6], [4], [0]])
+    weights, kappa = layer(query, before, mask)
+    rows, places = [], []
+    for batch in range(3):
+        for t in range(2):
+            alpha, beta, delta = (layer.step.weight @ query[batch, t] + layer.step.bias).exp().chunk(3)
+            place = before[batch, t] + delta
+            places.append(place)
+            rows += [sum(alpha[k] * torch.exp(-beta[k] * (place[k] - s) ** 2) for k in range(2)) * mask[batch, s]
+                     for s in range(6)]  # fmt: skip
+    assert (kappa > before).all()
+    inputs = [query, before, layer.step.weight, layer.step.bias]
+    joined, naive = (
+        torch.cat([weights.flatten(), kappa.flatten()]),
+        torch.cat([torch.stack(rows), torch.stack(places).flatten()]),
+    )
+    equal_with_gradients(joined, naive, inputs)

@@ -7,9 +7,9 @@ from torch import nn
 from torch.autograd import grad
 from torch.testing import assert_close
 
-from thalweg.layers.dropout import LockedDropout, StochasticDepth
+from thalweg.layers.dropout import ByteDropout, LockedDropout, StochasticDepth
 
-FORMS = [StochasticDepth, LockedDropout]
+FORMS = [StochasticDepth, LockedDropout, ByteDropout]
 
 
 def test_stochastic_depth_drops_whole_examples_and_scales_the_others():
@@ -41,6 +41,20 @@ def test_locked_dropout_drops_the_same_units_at_every_time():
         naive[:, t] = x[:, t] * kept / 0.6
     assert_close(y, naive, **EXACT)
     assert_close(grad(y.sum(), x)[0], (kept.double() / 0.6)[:, None].expand_as(x), **EXACT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_dropout_by_bytes_drops_every_number_with_the_chance_asked_for(dtype):
+    x = numbers(25, 4001).to(dtype)  # no multiple of eight
+    y = ByteDropout(0.3)(x)
+    kept = y != 0
+    assert kept.double().mean() == pytest.approx(1 - 77 / 256, abs=0.005)
+    assert_close(y, x * kept * (256 / 179), rtol=1e-10 if dtype == torch.float64 else 1e-2, atol=0)
+    assert_close(grad(y.double().sum(), x)[0], kept.to(dtype) * (256 / 179), rtol=1e-10 if dtype == torch.float64 else 1e-2,
+                 atol=0)  # fmt: skip
+    eighths = kept.flatten()[: 8 * 12_500].view(-1, 8).double()
+    assert (eighths.mean(0) - 179 / 256).abs().max() < 0.02  # all bytes of a drawn number are alike ...
+    assert (torch.corrcoef(eighths.T) - torch.eye(8)).abs().max() < 0.04  # ... and know nothing of each other
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -3,10 +3,15 @@
 import pytest
 import torch
 from dates import dates
+from strokes import strokes, written_by
 
 from thalweg.build import build, load, save
 from thalweg.data.pairs import BOS, EOS, PAD, Pairs, Words, frequent
+from thalweg.data.subwords import Subwords, learn_subwords
+from thalweg.losses import guided_attention
+from thalweg.metrics import SacreBLEU
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
+from thalweg.recipes.translation import copying_dialogues
 from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment
 from thalweg.training.loop import Training, evaluate
@@ -119,6 +124,62 @@ def test_a_text_is_translated_as_if_it_were_alone():
     torch.testing.assert_close(alone["alignment"][0].sum(1), torch.ones(len(alone["alignment"][0])))
 
 
+def in_subwords(**arguments):
+    tokenizer = learn_subwords(["They are watching .", "Ils regardent ."] * 3, 270)
+    size = {"source_vocab_size": 270, "target_vocab_size": 270, "embed_dim": 8, "hidden_dim": 8}
+    task = build(Transduction, model=build(AttentionSeq2Seq, **size), tokenizer=tokenizer, longest=9, **arguments)
+    for parameter in task.parameters():
+        torch.nn.init.normal_(parameter, std=0.8)
+    return task.eval(), Subwords(tokenizer)
+
+
+def test_a_saved_task_keeps_its_subwords_and_tells_them_in_an_alignment(tmp_path):
+    task, subwords = in_subwords()
+    save(task, tmp_path)
+    texts = {"text": ["They are Füße .", "go"]}
+    again = load(tmp_path).predict(texts, show_alignment=True)
+    assert again["text"] == task.predict(texts)["text"]
+    for text, written, looked, (source, target) in zip(texts["text"], *again.values(), strict=True):
+        assert len(subwords.encode(text)) == len(source) == looked.shape[1]
+        assert looked.shape[0] == len(target) <= 9
+        assert source[-1] == "<eos>"
+        assert written.startswith(target[0]) or target[0] in ("<eos>", "\ufffd", "<bos>", "<unk>", "<pad>")
+    axis = task.draw(texts, again).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == again["pieces"][0][0]
+
+
+def test_what_is_measured_is_written_by_the_beam_asked_for_and_compared_as_text():
+    (task, subwords), (wide, _) = in_subwords(), in_subwords(beam=3, length_penalty=0.0)
+    wide.load_state_dict(task.state_dict())
+    tokens = [[subwords.encode(text)] for text in ("They are watching .", "Ils regardent .")]
+    seen = next(iter(Pairs(*tokens, 1)))
+    for each, beam, length_penalty in ((task, 1, 0.75), (wide, 3, 0.0)):
+        each.evaluate(seen)
+        text = each.predict({"text": ["They are watching ."]}, beam=beam, length_penalty=length_penalty)["text"]
+        lone = SacreBLEU()
+        lone.update(text, [["Ils regardent ."]])
+        assert torch.equal(each.metrics["sacrebleu"].numerator, lone.numerator)
+        assert torch.equal(each.metrics["sacrebleu"].denominator, lone.denominator)
+        assert int(each.metrics["sacrebleu"].target_len) == 3
+    assert "bleu" not in task.metrics
+
+
+def test_a_smoothed_target_is_shared_by_all_tokens_in_training_and_by_none_where_it_is_measured():
+    task, _ = in_subwords(label_smoothing=0.2)
+    seen = counting([3, 5])
+    logs = task.model(seen["source_tokens"], seen["source_mask"], seen["target_tokens"][:, :-1])[0].log_softmax(-1)
+    right = logs[[0, 1, 2], [3, 5, EOS]]
+    assert task.loss(seen)[0].item() == pytest.approx(-(0.8 * right + 0.2 * logs.mean(1)).sum().item(), rel=1e-5)
+    task.evaluate(seen)
+    assert task.metrics["loss"].compute().item() == pytest.approx(-right.mean().item(), rel=1e-5)
+
+
+def test_words_or_a_tokenizer_are_needed_and_not_both():
+    for arguments in ({}, {"source_words": SOURCE}, {"source_words": SOURCE, "target_words": TARGET, "tokenizer": "{}"}):
+        with pytest.raises(ValueError, match="expected both of the first, or the last"):
+            Transduction(Successor(), **arguments)
+
+
 def test_an_alignment_is_drawn_where_it_was_asked_for_and_there_is_one():
     task, texts = small(), {"text": ["they are ."]}
     assert task.draw(texts, task.predict(texts)) is None
@@ -167,6 +228,78 @@ def test_dates_are_learned_and_the_attention_looks_where_they_stand():
     # the day stands first in the source and last in the target, the year the other way round
     assert looked[:4, 3:].sum(1).mean() > 0.6
     assert looked[8:10, :3].sum(1).mean() > 0.6
+
+
+def pen(steps, guided=0.0, **arguments):
+    """The task after a short training on letters and the strokes that write them, and a stream of other such texts."""
+    train, valid = strokes(1000, 2, 6, 1), strokes(200, 2, 6, 2)
+    known = [frequent((pair[side] for pair in train), 1) for side in (0, 1)]
+    source, target = (Words(text) for text in known)
+    model = build(AttentionSeq2Seq, source_vocab_size=len(source), target_vocab_size=len(target), embed_dim=32, hidden_dim=48,
+                  dropout=0.0, **arguments)  # fmt: skip
+    task = build(Transduction, model=model, source_words=known[0], target_words=known[1], longest=60, guided=guided)
+
+    def stream(pairs, batch_size, shuffle=False):
+        return Pairs([source.encode(one) for one, _ in pairs], [target.encode(other) for _, other in pairs], batch_size,
+                     shuffle=shuffle)  # fmt: skip
+
+    experiment = Experiment(task=task, train=stream(train, 64, shuffle=True), valid=stream(valid, 200), steps=steps,
+                            optimizer=adamw(0.01), schedule=warmup(0.1, linear()), clip=1.0)  # fmt: skip
+    training = Training(experiment, precision="fp32")
+    for _ in training:
+        pass
+    return task.eval(), next(iter(experiment.valid))
+
+
+def test_a_window_that_only_moves_on_follows_the_pen_through_longer_texts_than_it_has_seen():
+    task, _ = pen(150, attention="monotone")
+    longer = strokes(60, 8, 10, 3)
+    predicted = task.predict({"text": [letters for letters, _ in longer]}, beam=1, show_alignment=True)
+    assert sum(text == traced for text, (_, traced) in zip(predicted["text"], longer, strict=True)) > 54
+    hits, back = [], []
+    for (letters, traced), text, looked in zip(longer, predicted["text"], predicted["alignment"], strict=True):
+        seen = looked[:-1].argmax(1)
+        back.append((seen.diff() < 0).float().mean())
+        if text == traced:
+            hits.append((seen == torch.tensor(written_by(letters))).float().mean())
+    assert torch.stack(hits).mean() > 0.75
+    assert torch.stack(back).mean() < 0.05  # where the highest of several curves is may jump, though each of them moves on
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_attention_that_is_guided_finds_the_diagonal_in_steps_in_which_another_does_not(seed):
+    away = {}
+    for guided in (0.0, 1.0):
+        torch.manual_seed(seed)
+        task, seen = pen(50, guided=guided)
+        with torch.no_grad():
+            looked = task.model.alignment(seen["source_tokens"], seen["source_mask"], seen["target_tokens"][:, :-1])
+        total, count = guided_attention(looked, seen["target_mask"][:, 1:], seen["source_mask"])
+        away[guided] = float(total / count)
+    assert away[1.0] < 0.3 < 0.4 < away[0.0]
+
+
+def test_names_that_nobody_has_heard_before_are_said_again():
+    experiment = copying_dialogues(epochs=2)
+    training = Training(experiment, precision="fp32")
+    for _ in training:
+        pass
+    task = experiment.task.eval()
+    said = {"text": ["Hi, I am Thalweg.", "Galadriel, do you know Frodo?", "This is Xu and that is O'Neill."]}
+    answers = ["nice to meet you , thalweg !", "no , galadriel , who is frodo ?", "hello xu , hello o'neill !"]
+    assert task.predict(said)["text"] == answers
+    assert dict(evaluate(training, experiment.test))["accuracy"] > 0.99
+    known = " ".join(task.source.number)
+    assert not {"thalweg", "galadriel", "frodo", "xu", "o'neill"} & {*known.split()}
+    looked, (source, target) = (task.predict(said, show_alignment=True)[name][0] for name in ("alignment", "pieces"))
+    assert source[looked[target.index("thalweg")].argmax()] == "thalweg"
+
+
+def test_what_strangers_and_guidance_need_is_said():
+    with pytest.raises(ValueError, match="strangers=1: expected source_words and target_words to be the same"):
+        small(strangers=1)
+    with pytest.raises(ValueError, match=r"guided=0\.5: Seq2Seq has no attention to guide"):
+        small(Seq2Seq, guided=0.5)
 
 
 @pytest.mark.slow

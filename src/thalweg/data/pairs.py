@@ -5,9 +5,12 @@ import hashlib
 import re
 import zipfile
 import zlib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -36,15 +39,25 @@ class Words:
     """A tokeniser of words: padding, begin, end and the unknown word are the tokens 0 to 3, the others follow.
 
     words: those that are known, in the order of their tokens, with spaces between.   D2L 9.5
-    ValueError if there is none, or one twice.
+    strangers: further tokens at the end, which stand for words that are unknown, in each sentence for others; see `hearing`.
+    ValueError if there is no word, or one twice.
     """
 
-    def __init__(self, words: str):
-        self.words = [*RESERVED, *words.split()]
-        self.number = {word: number for number, word in enumerate(self.words)}
-        if not words.split() or len(self.number) != len(self.words):
-            repeated = [word for word, times in Counter(self.words).items() if times > 1]
+    def __init__(self, words: str, strangers: int = 0):
+        known = [*RESERVED, *words.split()]
+        self.number = {word: number for number, word in enumerate(known)}
+        if not words.split() or len(self.number) != len(known):
+            repeated = [word for word, times in Counter(known).items() if times > 1]
             raise ValueError(f"words: expected different words, at least one; there are {len(words.split())}, {repeated} twice")
+        self.words = [*known, *(f"<unk{place}>" for place in range(strangers))]
+
+    def hearing(self, text: str) -> "Words":
+        """This tokeniser for who has heard a text: its unknown words, the first of them, are the strangers."""
+        heard, known = copy(self), len(self.number)
+        unknown = [word for word in dict.fromkeys(separate(text)) if word not in self.number][: len(self) - known]
+        heard.words = [*self.words[:known], *unknown, *self.words[known + len(unknown) :]]
+        heard.number = self.number | {word: known + place for place, word in enumerate(unknown)}
+        return heard
 
     def __len__(self) -> int:
         return len(self.words)
@@ -62,6 +75,10 @@ class Words:
             if token not in (PAD, BOS):
                 words.append(self.words[token])
         return " ".join(words)
+
+    def pieces(self, tokens: Iterable[int]) -> list[str]:
+        """The word of each token."""
+        return [self.words[token] for token in tokens]
 
 
 def frequent(texts: Iterable[str], least: int = 2) -> str:
@@ -103,38 +120,88 @@ class Corpus:
     left_out: Mapping[str, int]
 
 
-def read_pairs(lines: Iterable[str], longest: int | None = None) -> tuple[list[Pair], Counter[str]]:
-    """The pairs of lines `source TAB target`, in words with spaces between; how many lines were left out, by reason.
+def read_pairs(
+    lines: Iterable[str], longest: int | None = None, *, words: bool = True
+) -> tuple[list[Pair], dict[str, list[int]]]:
+    """The pairs of lines `source TAB target`; and the numbers of the lines left out, from 1, by reason.
 
-    longest: words of a side at most.   What follows a second tab does not count.
+    words: in lower case, with spaces between them; else as they are, but for white space.
+    longest: words of a side at most, or, as they are, characters.   What follows a second tab does not count.
     """
+    form, unit = (separate, "words") if words else (str.split, "characters")
     pairs: dict[Pair, None] = {}
-    left_out: Counter[str] = Counter()
-    for line in lines:
-        source, target = (" ".join(separate(side)) for side in (*line.split("\t"), "")[:2])
+    left_out: dict[str, list[int]] = {}
+    for number, line in enumerate(lines, 1):
+        source, target = (" ".join(form(side)) for side in (*line.split("\t"), "")[:2])
         if not source or not target:
-            left_out["without a source and a target"] += 1
-        elif longest is not None and max(len(source.split()), len(target.split())) > longest:
-            left_out[f"longer than {longest} words"] += 1
+            reason = "without a source and a target"
+        elif longest is not None and max(len(side.split() if words else side) for side in (source, target)) > longest:
+            reason = f"longer than {longest} {unit}"
         elif (source, target) in pairs:
-            left_out["repeated"] += 1
+            reason = "repeated"
         else:
             pairs[source, target] = None
+            continue
+        left_out.setdefault(reason, []).append(number)
     return [*pairs], left_out
 
 
 def apart(pairs: Sequence[Pair], held_out: int, left_out: Mapping[str, int] | None = None) -> Corpus:
     """Pairs in three parts, fixed by what they are: all of `held_out` random sources are for validation, of others for tests.
 
-    ValueError if no pair would be left to train on.
+    Sources of the same words are one.   ValueError if no pair would be left to train on.
     """
-    sources = sorted({source for source, _ in pairs})
+    said = [" ".join(separate(source)) for source, _ in pairs]
+    sources = sorted(set(said))
     if not 1 <= held_out < len(sources) / 2:
         raise ValueError(f"held_out={held_out}: expected at least 1, and less than half of {len(sources)} source sentences")
     places = torch.randperm(len(sources), generator=generator(0)).tolist()
-    part = {sources[place]: number // held_out for number, place in enumerate(places)}
-    test, valid = ([pair for pair in pairs if part[pair[0]] == number] for number in (0, 1))
-    return Corpus([pair for pair in pairs if part[pair[0]] > 1], valid, test, left_out or {})
+    part = {sources[place]: min(number // held_out, 2) for number, place in enumerate(places)}
+    test, valid, train = ([pair for pair, source in zip(pairs, said, strict=True) if part[source] == number]
+                          for number in range(3))  # fmt: skip
+    return Corpus(train, valid, test, left_out or {})
+
+
+def own_pairs(path: Path, longest: int = 400) -> Corpus:
+    """The pairs of a person's own file of lines `source TAB target`: a twentieth of the sources for validation, one for tests.
+
+    The text is UTF-8, or UTF-16 with its mark; lines that are not, or hold no pair, are left out, and the first of them
+    named.   longest: characters of a side at most.
+    ValueError if the file is no text or holds fewer than 20 different sources.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"data={path}: expected a file of lines `source TAB target`: {error.strerror}") from error
+    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        content = content.decode("utf-16", errors="replace").encode()
+    if b"\0" in content:
+        raise ValueError(f"data={path}: expected text in UTF-8, or in UTF-16 with its mark; it holds zero bytes")
+    lines, foreign = list[str](), list[int]()
+    for number, line in enumerate(content.removeprefix(BOM_UTF8).rstrip(b"\r\n").split(b"\n"), 1):
+        try:
+            lines.append(line.decode())
+        except UnicodeDecodeError:
+            lines.append("")
+            foreign.append(number)
+    pairs, left_out = read_pairs(lines, longest, words=False)
+    if foreign:
+        empty = left_out.pop("without a source and a target")
+        left_out |= {"not in UTF-8": foreign}
+        if without := sorted({*empty} - {*foreign}):
+            left_out["without a source and a target"] = without
+    told = {f"{reason} ({_named(numbers)})": len(numbers) for reason, numbers in left_out.items()}
+    sources = len({" ".join(separate(source)) for source, _ in pairs})
+    if sources < 20:
+        why = "; left out: " + ", ".join(f"{count:,} {reason}" for reason, count in told.items()) if told else ""
+        raise ValueError(f"data={path}: {sources} different sources with a target, expected at least 20{why}")
+    return apart(pairs, min(1000, sources // 20), told)
+
+
+def _named(lines: Sequence[int]) -> str:
+    """The first of some lines, in words."""
+    more = f" and {len(lines) - 5:,} more" if len(lines) > 5 else ""
+    return f"line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:5]))}{more}"
 
 
 def tatoeba_fra_eng(longest: int | None = None, held_out: int = 1000) -> Corpus:
@@ -154,7 +221,7 @@ def tatoeba_fra_eng(longest: int | None = None, held_out: int = 1000) -> Corpus:
     if (found := hashlib.sha256(text).hexdigest()) != sha256:
         raise ValueError(f"{path}: its fra.txt has SHA-256 {found}, expected {sha256}")
     pairs, left_out = read_pairs(text.decode().rstrip("\n").split("\n"), longest)
-    return apart(pairs, held_out, left_out)
+    return apart(pairs, held_out, {reason: len(lines) for reason, lines in left_out.items()})
 
 
 MULTI30K = {
@@ -170,11 +237,15 @@ MULTI30K = {
 }
 
 
-def multi30k(source: Literal["de", "en", "fr"] = "en", target: Literal["de", "en", "fr"] = "de") -> Corpus:
+def multi30k(
+    source: Literal["de", "en", "fr"] = "en", target: Literal["de", "en", "fr"] = "de", *, words: bool = True
+) -> Corpus:
     """29,000 + 1,014 + 1,000 descriptions of photographs, translated by people.   Elliott et al. 2016, arXiv:1605.00459
 
     The parts are the official ones; a training pair whose source sentence is also held out is left out.
+    words: in lower case, with spaces between them; else as people wrote them.
     """
+    form = separate if words else str.split
     parts, left_out = {}, Counter[str]()
     for part in ("train", "val", "test_2016_flickr"):
         sides = []
@@ -183,7 +254,7 @@ def multi30k(source: Literal["de", "en", "fr"] = "en", target: Literal["de", "en
             address = f"https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/{name}.gz"
             content = fetch(f"multi30k/task1/raw/{name}.gz", address, MULTI30K[name])
             sides.append(gzip.decompress(content).decode().rstrip("\n").split("\n"))
-        parts[part] = [(" ".join(separate(one)), " ".join(separate(other))) for one, other in zip(*sides, strict=True)]
+        parts[part] = [(" ".join(form(one)), " ".join(form(other))) for one, other in zip(*sides, strict=True)]
     held = {one for part in ("val", "test_2016_flickr") for one, _ in parts[part]}
     train = [pair for pair in parts["train"] if pair[0] not in held]
     left_out["also held out"] = len(parts["train"]) - len(train)

@@ -221,6 +221,33 @@ class AdditiveAttention(nn.Module):
         return self.dropout(self.weights(query, self.key(key), mask)) @ value
 
 
+class MovingWindow(nn.Module):
+    """Attention that only goes forward: a few bell curves over the places read move on by what the query says.
+
+    a_ts = sum_k alpha_k exp(-beta_k (kappa_tk - s)^2),   kappa_tk = kappa_(t-1)k + delta_k,
+    (alpha, beta, delta) = exp(W q_t + b).
+    query: [batch time query_dim], kappa: [batch time window], 0 at first, mask: [batch read] -> a [batch time read], kappa.
+    Other than shares, the a_ts do not add up to 1.   Graves 2013, arXiv:1308.0850.   D2L 10.4
+    """
+
+    def __init__(self, query_dim: int, windows: int = 4):
+        super().__init__()
+        self.windows, self.step = windows, nn.Linear(query_dim, 3 * windows)
+        nn.init.constant_(self.step.bias[2 * windows :], -1.0)  # at first a target of some three tokens for each place
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch time query_dim"],
+        kappa: Float[Tensor, "batch time window"],
+        mask: Bool[Tensor, "batch read"],
+    ) -> tuple[Float[Tensor, "batch time read"], Float[Tensor, "batch time window"]]:
+        alpha, beta, delta = self.step(query).to(kappa.dtype).exp().chunk(3, -1)
+        kappa = kappa + delta
+        distance = kappa[..., None] - torch.arange(mask.shape[1], device=mask.device)
+        weights = (alpha[..., None] * (-beta[..., None] * distance.square()).exp()).sum(2)
+        return weights * mask[:, None], kappa
+
+
 class BilinearAttention(nn.Module):
     """A matrix says how well each component of a query fits each of a key ("general", "multiplicative" attention).
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.layers.attention import attention, attention_weights
+from thalweg.layers.dropout import ByteDropout
 
 
 class Attention(nn.Module):
@@ -40,7 +41,7 @@ class Block(nn.Module):
 
     def __init__(self, embed_dim: int, num_heads: int, hidden_dim: int, dropout: float, norm_first: bool, crosses: bool):
         super().__init__()
-        self.norm_first, self.dropout = norm_first, nn.Dropout(dropout)
+        self.norm_first, self.dropout = norm_first, ByteDropout(dropout)
         self.attention, self.attention_norm = Attention(embed_dim, num_heads), nn.LayerNorm(embed_dim)
         if crosses:
             self.cross, self.cross_norm = Attention(embed_dim, num_heads), nn.LayerNorm(embed_dim)

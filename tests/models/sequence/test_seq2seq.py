@@ -5,6 +5,7 @@ import torch
 from definitions import equal_with_gradients
 from torch import nn
 
+from thalweg.data.pairs import UNK
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
 
 SIZE = {"source_vocab_size": 9, "target_vocab_size": 7, "embed_dim": 3, "hidden_dim": 4}
@@ -107,6 +108,50 @@ def test_with_attention_the_context_is_another_at_every_step(num_layers, sentenc
     torch.testing.assert_close(model.alignment(source, mask, target), looked, rtol=0, atol=1e-10)
 
 
+def test_a_window_that_moves_on_is_what_the_decoder_looks_through(sentences):
+    model, (source, mask, target) = random(AttentionSeq2Seq, attention="monotone"), sentences
+    window, cell, logits = model.attention, model.rnn, []
+    for tokens, real, words in zip(source, mask, target, strict=True):
+        outputs, states = read(model.encoder, tokens[real], torch.zeros(2, dtype=torch.float64), gru)
+        state, kappa = states[-1][0], torch.zeros(4, dtype=torch.float64)
+        for word in words:
+            alpha, beta, delta = torch.exp(window.step.weight @ state + window.step.bias).chunk(3)
+            kappa = kappa + delta
+            context = sum((alpha * torch.exp(-beta * (kappa - s) ** 2)).sum() * output for s, output in enumerate(outputs))
+            embedded = model.embedding.weight[word]
+            x = torch.cat([embedded, context])
+            state = gru(x, state, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+            read_out = model.readout.weight @ torch.cat([state, context, embedded]) + model.readout.bias
+            logits.append(model.head.weight @ torch.tanh(read_out) + model.head.bias)
+    equal_with_gradients(model(source, mask, target), torch.stack(logits).view(2, 5, 7), list(model.parameters()))
+
+
+def test_a_decoder_that_copies_writes_words_that_its_vocabulary_has_not():
+    model = AttentionSeq2Seq(9, 9, 3, 4, copies=True, strangers=2).double().eval()
+    source, mask, target = torch.tensor([[5, 8, 4]]), torch.ones(1, 3, dtype=torch.bool), torch.tensor([[1, 8, 7]])
+    logits = model(source, mask, target)
+    assert torch.allclose(logits.exp().sum(-1), torch.ones(1, 3, dtype=torch.float64))
+    looked = model.alignment(source, mask, target)
+    gate = torch.sigmoid(model.copying.gate(model._steps(target, model.encode(source, mask))[0]))
+    torch.testing.assert_close(logits.exp()[..., 8], (1 - gate[..., 0]) * looked[..., 1])  # it stands at place 1
+    assert (logits[..., 7] < -80).all()  # and that nowhere
+    unknown = torch.tensor([[5, UNK, 4]])
+    torch.testing.assert_close(model.alignment(unknown, mask, target), looked)  # a stranger is read as an unknown word
+
+
+@pytest.mark.parametrize("arguments", [{"attention": "monotone"}, {"copies": True, "strangers": 2}])
+def test_a_step_after_the_other_from_the_cache_says_what_all_at_once_say(arguments):
+    size = SIZE | {"target_vocab_size": 9}
+    model = AttentionSeq2Seq(**size, **arguments).double().eval()
+    source, mask, target = torch.randint(9, (2, 4)), torch.arange(4) < torch.tensor([[4], [2]]), torch.randint(9, (6, 5))
+    memory = model.encode(source, mask)
+    cache = model.new_cache(memory, 3, 5)
+    steps = [model.decode(target[:, t : t + 1], memory, cache) for t in range(5)]
+    torch.testing.assert_close(torch.cat(steps, 1), model.decode(target, memory), rtol=0, atol=1e-10)
+    alone = model(source[1:, :2], mask[1:, :2], target[5:])
+    torch.testing.assert_close(model.decode(target, memory)[5:], alone, rtol=0, atol=1e-10)
+
+
 def test_dropout_is_for_training(sentences):
     for make in (Seq2Seq, AttentionSeq2Seq):
         model = random(make, dropout=0.5)
@@ -118,5 +163,11 @@ def test_dropout_is_for_training(sentences):
 def test_what_no_network_is_made_of_is_refused_by_name():
     with pytest.raises(ValueError, match="cell='elman', hidden_dim=4: expected gru or lstm, and an even number"):
         Seq2Seq(**SIZE, cell="elman")
+    with pytest.raises(ValueError, match="attention='dot': expected additive or monotone"):
+        AttentionSeq2Seq(**SIZE, attention="dot")
+    with pytest.raises(ValueError, match="expected additive, and one vocabulary, not 9 and 7 tokens"):
+        AttentionSeq2Seq(**SIZE, copies=True)
+    with pytest.raises(ValueError, match="strangers=1: expected copies=True"):
+        AttentionSeq2Seq(**SIZE, strangers=1)
     with pytest.raises(ValueError, match="hidden_dim=5"):
         AttentionSeq2Seq(**{**SIZE, "hidden_dim": 5})

@@ -25,6 +25,7 @@ from torch.nn.functional import linear
 
 from thalweg.data.pairs import EOS, PAD
 from thalweg.layers.cross_attention import Block
+from thalweg.layers.dropout import ByteDropout
 from thalweg.layers.position import sinusoidal
 from thalweg.layers.rows import repeated
 
@@ -68,7 +69,7 @@ class ParallelTransformer(nn.Module):
         super().__init__()
         if embed_dim % num_heads:
             raise ValueError(f"embed_dim={embed_dim}: expected a multiple of num_heads={num_heads}")
-        self.embed_dim, self.dropout = embed_dim, nn.Dropout(dropout)
+        self.embed_dim, self.dropout = embed_dim, ByteDropout(dropout)
         self.source_embedding = nn.Embedding(source_vocab_size, embed_dim)
         self.target_embedding = nn.Embedding(target_vocab_size, embed_dim)
         arguments = (embed_dim, num_heads, hidden_dim or 4 * embed_dim, dropout, norm_first)
@@ -238,7 +239,7 @@ class Kermit(nn.Module):
         super().__init__()
         if embed_dim % num_heads:
             raise ValueError(f"embed_dim={embed_dim}: expected a multiple of num_heads={num_heads}")
-        self.embed_dim, self.dropout = embed_dim, nn.Dropout(dropout)
+        self.embed_dim, self.dropout = embed_dim, ByteDropout(dropout)
         self.embedding = nn.ModuleList(nn.Embedding(size, embed_dim) for size in (source_vocab_size, target_vocab_size))
         self.side = nn.Embedding(2, embed_dim)
         arguments = (embed_dim, num_heads, hidden_dim or 4 * embed_dim, dropout, norm_first)

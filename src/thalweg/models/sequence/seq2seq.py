@@ -4,6 +4,7 @@ The encoder reads the source in both directions and leaves a state s_0. The deco
 word before and a context: s_t = rnn([embedding(y_{t-1}), c_t], s_{t-1}).
 Seq2Seq: c_t is s_0, so a long sentence must fit into one vector; all steps of a known target are one call of torch's layer.
 AttentionSeq2Seq: c_t = sum_s a_ts h_s, the encoder's outputs weighted by how well they answer s_{t-1}: another one each step.
+It may look forward only, and it may copy words of the source, also such as no vocabulary has.
 
 Sutskever, Vinyals, Le 2014, arXiv:1409.3215; Cho et al. 2014, arXiv:1406.1078, the context at every step; Bahdanau, Cho,
 Bengio 2014, arXiv:1409.0473, the attention.   D2L 9.6-9.7, 10.4, LEE RNN
@@ -16,7 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from thalweg.layers.attention import AdditiveAttention
+from thalweg.data.pairs import UNK
+from thalweg.layers.attention import AdditiveAttention, MovingWindow
+from thalweg.layers.copying import Copying
 
 LAYERS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -98,8 +101,9 @@ class Seq2Seq(nn.Module):
 
 
 class Memory(NamedTuple):
-    """What the attention reads: outputs and their projections [batch read hidden], where they are real, and s_0."""
+    """What the attention reads: tokens, outputs and projections of these [batch read hidden], where they are real, and s_0."""
 
+    tokens: Tensor
     outputs: Tensor
     projected: Tensor
     mask: Tensor
@@ -113,6 +117,10 @@ class AttentionSeq2Seq(nn.Module):
     logits_t = head(tanh(W [s_t, c_t, embedding(y_{t-1})])).
     source_tokens, source_mask: [batch read], target_tokens: [batch time] -> logits [batch time target_vocab_size].
     num_layers: of the encoder; the decoder has one.   dropout: on embeddings, between layers and before the head, in training.
+    attention: "additive", or "monotone", which goes forward only, see `MovingWindow`.
+    copies: words of the source can be written again, see `Copying`; then the two vocabularies are one.
+    strangers: the last so many tokens are the words of a source that are unknown; they are read alike, and can be copied.
+    ValueError for another attention, if two vocabularies are to be one, and where copies would need shares that there are not.
     """
 
     def __init__(
@@ -123,14 +131,29 @@ class AttentionSeq2Seq(nn.Module):
         hidden_dim: int = 256,
         num_layers: int = 1,
         dropout: float = 0.2,
+        attention: str = "additive",
+        copies: bool = False,
+        strangers: int = 0,
     ):
         super().__init__()
-        self.encoder = Encoder(source_vocab_size, embed_dim, hidden_dim, num_layers, dropout)
-        self.embedding, self.dropout = nn.Embedding(target_vocab_size, embed_dim), nn.Dropout(dropout)
-        self.attention = AdditiveAttention(hidden_dim, hidden_dim, hidden_dim)
+        if attention not in ("additive", "monotone"):
+            raise ValueError(f"attention={attention!r}: expected additive or monotone")
+        if copies and (source_vocab_size != target_vocab_size or attention != "additive"):
+            raise ValueError(f"copies=True, attention={attention!r}: expected additive, and one vocabulary, not "
+                             f"{source_vocab_size} and {target_vocab_size} tokens")  # fmt: skip
+        if strangers and not copies:
+            raise ValueError(f"strangers={strangers}: expected copies=True, nothing else writes them")
+        self.known = source_vocab_size - strangers
+        self.encoder = Encoder(self.known, embed_dim, hidden_dim, num_layers, dropout)
+        self.embedding = nn.Embedding(target_vocab_size - strangers, embed_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.attention: AdditiveAttention | MovingWindow = (
+            AdditiveAttention(hidden_dim, hidden_dim, hidden_dim) if attention == "additive" else MovingWindow(hidden_dim)
+        )
         self.rnn = nn.GRUCell(embed_dim + hidden_dim, hidden_dim)
         self.readout = nn.Linear(2 * hidden_dim + embed_dim, embed_dim)
-        self.head = nn.Linear(embed_dim, target_vocab_size)
+        self.head = nn.Linear(embed_dim, target_vocab_size - strangers)
+        self.copying = Copying(2 * hidden_dim + embed_dim, strangers) if copies else None
 
     def forward(
         self,
@@ -142,18 +165,31 @@ class AttentionSeq2Seq(nn.Module):
 
     def encode(self, source_tokens: Int[Tensor, "batch read"], source_mask: Bool[Tensor, "batch read"]) -> Memory:
         """What all steps read, and what does not change with them."""
-        outputs, (state,) = self.encoder(source_tokens, source_mask)
-        return Memory(outputs, self.attention.key(outputs), source_mask, state[:, -1])
+        outputs, (state,) = self.encoder(self.familiar(source_tokens), source_mask)
+        projected = self.attention.key(outputs) if isinstance(self.attention, AdditiveAttention) else outputs
+        return Memory(source_tokens, outputs, projected, source_mask, state[:, -1])
 
     def decode(
         self, target_tokens: Int[Tensor, "rows time"], memory: Memory, cache: list[Tensor] | None = None
     ) -> Float[Tensor, "rows time vocab"]:
-        x, _ = self._steps(target_tokens, memory, cache)
-        return self.head(self.dropout(torch.tanh(self.readout(x))))
+        x, looked = self._steps(target_tokens, memory, cache)
+        logits = self.head(self.dropout(torch.tanh(self.readout(x))))
+        if self.copying is None:
+            return logits
+        return self.copying(x, logits, looked, memory.tokens.repeat_interleave(len(x) // len(memory.tokens), 0))
+
+    def familiar(self, tokens: Tensor) -> Tensor:
+        """The tokens as they are read: a stranger is an unknown word."""
+        return tokens.masked_fill(tokens >= self.known, UNK) if self.copying is not None else tokens
 
     def new_cache(self, memory: Memory, copies: int, time: int) -> list[Tensor]:
-        """s_0 for each target: the cache is the state."""
-        return [memory.state.repeat_interleave(copies, 0)]
+        """s_0 for each target: the cache is the state, and where the windows are, if there are any."""
+        state = memory.state.repeat_interleave(copies, 0)
+        return (
+            [state]
+            if isinstance(self.attention, AdditiveAttention)
+            else [state, state.new_zeros(len(state), self.attention.windows)]
+        )
 
     def alignment(
         self,
@@ -168,13 +204,18 @@ class AttentionSeq2Seq(nn.Module):
         """[s_t, c_t, embedding(y_{t-1})] and a_ts of every step."""
         (rows, time), batch = target_tokens.shape, len(memory.state)
         held = self.new_cache(memory, rows // batch, time) if cache is None else cache
-        state, steps, looked = held[0], [], []
-        for word in self.dropout(self.embedding(target_tokens)).unbind(1):
+        (state, *moved), steps, looked = held, [], []
+        for word in self.dropout(self.embedding(self.familiar(target_tokens))).unbind(1):
             # the targets of a source ask side by side, as if they were its times: the memory is not copied for them
-            weights = self.attention.weights(state.view(batch, -1, state.shape[-1]), memory.projected, memory.mask)
+            query = state.view(batch, -1, state.shape[-1])
+            if isinstance(self.attention, AdditiveAttention):
+                weights = self.attention.weights(query, memory.projected, memory.mask)
+            else:
+                weights, kappa = self.attention(query, moved[0].view(batch, len(moved[0]) // batch, -1), memory.mask)
+                moved = [kappa.flatten(0, 1)]
             context = (weights @ memory.outputs).flatten(0, 1)
             state = self.rnn(torch.cat([word, context], 1), state)
             steps.append(torch.cat([state, context, word], 1))
             looked.append(weights.flatten(0, 1))
-        held[0] = state
+        held[:] = [state, *moved]
         return torch.stack(steps, 1), torch.stack(looked, 1)

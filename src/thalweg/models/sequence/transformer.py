@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from thalweg.layers.cross_attention import Block
+from thalweg.layers.dropout import ByteDropout
 from thalweg.layers.position import sinusoidal
 
 
@@ -33,6 +34,7 @@ class Transformer(nn.Module):
     norm_first: x + f(norm(x)), which learns without a warm-up; else norm(x + f(x)).
     cross: what a layer of the decoder looks at: the "last" layer of the encoder, the "same" one, or a mean of "all" of them
     with weights that it learns (Bapna et al. 2018, arXiv:1808.07561).
+    shared: one embedding for source and target, whose tokens are the same then.
     ValueError for another, or if num_heads does not divide embed_dim.
     """
 
@@ -50,14 +52,17 @@ class Transformer(nn.Module):
         dropout: float = 0.1,
         norm_first: bool = True,
         cross: str = "last",
+        shared: bool = False,
     ):
         super().__init__()
         if embed_dim % num_heads or cross not in ("last", "same", "all"):
             raise ValueError(f"embed_dim={embed_dim}, cross={cross!r}: expected a multiple of num_heads={num_heads}, and last, "
                              "same or all")  # fmt: skip
-        self.embed_dim, self.cross, self.dropout = embed_dim, cross, nn.Dropout(dropout)
+        if shared and source_vocab_size != target_vocab_size:
+            raise ValueError(f"shared=True: the vocabularies have {source_vocab_size} and {target_vocab_size} tokens")
+        self.embed_dim, self.cross, self.dropout = embed_dim, cross, ByteDropout(dropout)
         self.source_embedding = nn.Embedding(source_vocab_size, embed_dim)
-        self.target_embedding = nn.Embedding(target_vocab_size, embed_dim)
+        self.target_embedding = self.source_embedding if shared else nn.Embedding(target_vocab_size, embed_dim)
         arguments = (embed_dim, num_heads, hidden_dim or 4 * embed_dim, dropout, norm_first)
         for name in ("encoder", "decoder"):
             self.add_module(name, nn.ModuleList(Block(*arguments, crosses=name == "decoder") for _ in range(num_layers)))
