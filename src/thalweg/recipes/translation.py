@@ -24,8 +24,8 @@ def _streams(corpus: Corpus, source: Words | Subwords, target: Words | Subwords,
     """The pairs of a corpus as tokens: those to learn from, shuffled, those for validation and those for tests."""
 
     def stream(part: list[Pair], batch_size: int, shuffle: bool = False) -> Pairs:
-        tokens = ([side.encode(pair[number]) for pair in part] for number, side in enumerate((source, target)))
-        return Pairs(*tokens, batch_size, shuffle=shuffle)
+        read, written = ([side.encode(pair[number]) for pair in part] for number, side in enumerate((source, target)))
+        return Pairs(read, written, batch_size, shuffle=shuffle)
 
     return stream(corpus.train, batch_size, shuffle=True), stream(corpus.valid, 250), stream(corpus.test, 250)
 
@@ -43,13 +43,13 @@ def _in_words(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict[st
               batch_size: int, lr: float, own: float = 0.0) -> Experiment:  # fmt: skip
     """An encoder-decoder learns the pairs; words that occur less than `least` times are unknown."""
     known = [frequent((pair[side] for pair in corpus.train), least) for side in (0, 1)]
-    words = [Words(text) for text in known]
-    train, valid, test = _streams(corpus, *words, batch_size)
-    model = build(make, source_vocab_size=len(words[0]), target_vocab_size=len(words[1]), **arguments)
+    source, target = (Words(text) for text in known)
+    train, valid, test = _streams(corpus, source, target, batch_size)
+    model = build(make, source_vocab_size=len(source), target_vocab_size=len(target), **arguments)
     longest = 10 + max(map(len, train.target))
     task = build(Transduction, model=model, source_words=known[0], target_words=known[1], longest=longest, own=own,
                  own_steps=max(1, round(epochs * len(train) / 2)))  # fmt: skip
-    counted = f"{len(words[0]):,} of the source, {len(words[1]):,} of the target, that occur at least {least} times"
+    counted = f"{len(source):,} of the source, {len(target):,} of the target, that occur at least {least} times"
     return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2),
                       schedule=warmup(0.05, linear()), clip=1.0, monitor="loss",
                       notes=_notes(corpus, {"words": counted}))  # fmt: skip
@@ -122,8 +122,8 @@ def copying_dialogues(*, epochs: float = 4, batch_size: int = 32, embed_dim: int
 
     def stream(part: list[Pair], batch_size: int, shuffle: bool = False) -> Pairs:
         heard = [words.hearing(said) for said, _ in part]
-        sides = ([one.encode(pair[side]) for one, pair in zip(heard, part, strict=True)] for side in (0, 1))
-        return Pairs(*sides, batch_size, shuffle=shuffle)
+        said, answered = ([one.encode(pair[side]) for one, pair in zip(heard, part, strict=True)] for side in (0, 1))
+        return Pairs(said, answered, batch_size, shuffle=shuffle)
 
     model = build(AttentionSeq2Seq, source_vocab_size=len(words), target_vocab_size=len(words), embed_dim=embed_dim,
                   hidden_dim=hidden_dim, copies=True, strangers=strangers)  # fmt: skip

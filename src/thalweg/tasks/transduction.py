@@ -71,9 +71,9 @@ class Transduction(Task):
         self.beam, self.length_penalty, self.strangers, self.guided = beam, length_penalty, strangers, guided
         self.source: Words | Subwords
         self.target: Words | Subwords
-        if tokenizer is None:
+        if source_words is not None and target_words is not None:
             self.source, self.target = Words(source_words, strangers), Words(target_words, strangers)
-        else:
+        elif tokenizer is not None:
             self.source = self.target = Subwords(tokenizer)
         self.metrics = MetricCollection(
             {
