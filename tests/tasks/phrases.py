@@ -42,8 +42,8 @@ def tokens(task, pairs):
 
 def learned(task, steps, train=TRAIN, valid=VALID, stream=Pairs, lr=0.006):
     """Metrics after a short training, and the task.   stream: sources, targets, batch_size -> batches"""
-    experiment = Experiment(task=task, train=stream(*tokens(task, train), 64, shuffle=True),
-                            valid=stream(*tokens(task, valid), 300), steps=steps, optimizer=adamw(lr), schedule=linear(), clip=1.0)  # fmt: skip
+    seen, held = stream(*tokens(task, train), 64, shuffle=True), stream(*tokens(task, valid), 300)
+    experiment = Experiment(task=task, train=seen, valid=held, steps=steps, optimizer=adamw(lr), schedule=linear(), clip=1.0)
     training = Training(experiment, precision="fp32")
     for _ in training:
         pass

@@ -41,10 +41,10 @@ class ConnectionistTranslation(ParallelTransduction):
 
     def said(self, source_tokens: Tensor, source_mask: Tensor) -> tuple[Tensor, Tensor]:
         """log p of the words at every place, and which places there are.   [batch time vocab], [batch time]"""
-        memory = self.model.encode(source_tokens, source_mask)  # type: ignore[operator]
+        memory = self.model.encode(source_tokens, source_mask)
         tokens, mask = repeated(source_tokens, self.copies * source_mask.long(), PAD)
-        states = self.model.decode(tokens, mask, memory, copied=True)  # type: ignore[operator]
-        return self.model.words(states).float().log_softmax(-1), mask  # type: ignore[operator]
+        states = self.model.decode(tokens, mask, memory, copied=True)
+        return self.model.words(states).float().log_softmax(-1), mask
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         words, real = unframed(batch)
@@ -52,7 +52,7 @@ class ConnectionistTranslation(ParallelTransduction):
         total = ctc_loss(said.transpose(0, 1), words, mask.sum(1), real.sum(1), blank=PAD, reduction="sum", zero_infinity=True)
         return total, real.sum()
 
-    def write(self, source_tokens: Tensor, source_mask: Tensor, **how: int) -> Tensor:
+    def write(self, source_tokens: Tensor, source_mask: Tensor) -> Tensor:
         said, mask = self.said(source_tokens, source_mask)
         return collapse(said.argmax(-1), mask, blank=PAD, pad=PAD)
 

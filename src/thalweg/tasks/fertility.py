@@ -4,7 +4,7 @@ Gu, Bradbury, Xiong, Li, Socher 2017, arXiv:1711.02281.   LEE NAT
 """
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -132,14 +132,14 @@ class FertilityByReward(Fertility):
     def __init__(self, model: nn.Module, source_words: str, target_words: str, longest: int, teacher: nn.Module | None = None):
         super().__init__(model, source_words, target_words, longest, teacher)
         self.model.requires_grad_(False)
-        cast(nn.Module, self.model.fertility).requires_grad_(True)
+        self.model.fertility.requires_grad_(True)
         self.metrics.add_metrics({"reward": Share()})
         self.judge = PhraseBLEU()
 
-    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         self.model.eval()  # what is rewarded is the network as it translates, without dropout
         log_p, drawn, likeliest = self.tried(batch)
-        return -((drawn - likeliest) * log_p).sum(), len(drawn)
+        return -((drawn - likeliest) * log_p).sum(), torch.tensor(len(drawn))
 
     def tried(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """log p of drawn fertilities, their rewards, and those of the likeliest.   [batch] each"""

@@ -129,8 +129,10 @@ class Editing(ParallelTransduction):
     def edited(self, source_tokens: Tensor, source_mask: Tensor, draft: Tensor, iterations: int = 10) -> Tensor:
         """A draft, [batch time] with padding behind, after its words were taken out and others put in."""
         memory = self.model.network.encode(source_tokens, source_mask)
-        does = [partial(getattr(self.model, part), memory=memory) for part in ("wrong", "missing", "words")]
-        return edit(*does, draft, iterations, longest=self.longest, unwritten=BOS, pad=PAD)[0]
+        wrong, missing, words = (
+            partial(part, memory=memory) for part in (self.model.wrong, self.model.missing, self.model.words)
+        )
+        return edit(wrong, missing, words, draft, iterations, longest=self.longest, unwritten=BOS, pad=PAD)[0]
 
     @torch.inference_mode()
     def predict(self, inputs: dict[str, list[str]], *, iterations: int = 10, draft: str = "") -> dict[str, Any]:

@@ -46,6 +46,7 @@ class ParallelTransduction(Task):
     """
 
     reads = "text"
+    model: Any
     ways: Mapping[str, dict[str, int]] = {}
 
     def __init__(self, model: nn.Module, source_words: str, target_words: str, longest: int, teacher: nn.Module | None = None):
@@ -53,11 +54,16 @@ class ParallelTransduction(Task):
         self.model, self.longest = model, longest
         self.teacher = teacher if teacher is None else teacher.requires_grad_(False)
         self.source_words, self.target_words = Words(source_words), Words(target_words)
-        metrics = {"loss": MeanLoss(), "bleu": BLEUScore(), "phrase_bleu": PhraseBLEU(), "length_error": MeanLoss()}
+        metrics: dict[str, Any] = {
+            "loss": MeanLoss(),
+            "bleu": BLEUScore(),
+            "phrase_bleu": PhraseBLEU(),
+            "length_error": MeanLoss(),
+        }
         self.metrics = MetricCollection(metrics | {name: BLEUScore() for name in self.ways}, compute_groups=False)
 
-    def write(self, source_tokens: Tensor, source_mask: Tensor, **how: int) -> Tensor:
-        """The targets of sources, [batch read] -> [batch time], padding behind them."""
+    def write(self, *sources: Any, **how: Any) -> Tensor:
+        """The targets of source_tokens and source_mask, [batch read] each -> [batch time], padding behind them."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it writes")
 
     def best(self, source_tokens: Tensor, source_mask: Tensor, drafts: Tensor, score: Tensor) -> Tensor:
@@ -240,7 +246,7 @@ def rewritten(teacher: Transduction, pairs: list[Pair], beam: int = 1, batch_siz
     beam: of the teacher's search, 1 is greedy.   Kim, Rush 2016, arXiv:1606.07947.
     """
     sources = sorted({source for source, _ in pairs}, key=len)
-    found = []
+    found: list[Pair] = []
     for start in range(0, len(sources), batch_size):
         part = sources[start : start + batch_size]
         found += zip(part, teacher.predict({"text": part}, beam=beam)["text"], strict=True)

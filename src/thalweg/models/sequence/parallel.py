@@ -40,8 +40,8 @@ class Memory(NamedTuple):
 
     @property
     def summary(self) -> Tensor:
-        """The sum of the outputs: every word of the source adds to the length of the target.   [batch embed]"""
-        return (self.states * self.mask[:, 0, 0, :, None]).sum(1)
+        """The sum of the outputs, over sqrt(embed): every word of the source adds to the length of the target."""
+        return (self.states * self.mask[:, 0, 0, :, None]).sum(1) / sqrt(self.states.shape[2])
 
 
 class ParallelTransformer(nn.Module):
