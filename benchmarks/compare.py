@@ -3,9 +3,14 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from thalweg.training import Task
+    from thalweg.vocabulary import Batch
 
 # Peers import torchvision, whose CUDA build starts beside a CPU torch only if the operators it registers are declared.
 TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
@@ -22,6 +27,26 @@ def alternate(runs: dict[str, Callable[[], float]], repeats: int = 5) -> dict[st
         for name, run in runs.items():
             taken[name].append(run())
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def take_turns(turns: dict[str, Iterator[object]], steps: int) -> dict[str, float]:
+    """So many steps of each training, one of each in turn; the median seconds of a step of each."""
+    taken: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(steps):
+        for name, turn in turns.items():
+            start = time.perf_counter()
+            next(turn)
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+@torch.inference_mode()
+def measured(task: "Task", batches: "Iterable[Batch]", names: Sequence[str]) -> dict[str, float]:
+    """Metrics of a task over batches."""
+    task.eval()
+    for batch in batches:
+        task.evaluate(batch)
+    return {name: round(float(task.metrics[name].compute()), 4) for name in names}
 
 
 class OtherWork:

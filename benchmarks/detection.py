@@ -11,17 +11,15 @@ python benchmarks/detection.py [STEPS]      Needs torchvision.
 """
 
 import json
-import statistics
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import compare  # noqa: F401  # declares what torchvision registers
 import torch
-import torchvision
+from compare import measured, take_turns
 from torch import Tensor
+from torchvision import ops
 from torchvision.models import resnet18
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
@@ -36,7 +34,7 @@ from thalweg.layers.standardize import Standardized
 from thalweg.models.vision.fcos import fcos
 from thalweg.recipes.detection import fcos_bccd
 from thalweg.tasks.detection import Detection, Found, TaskAligned
-from thalweg.training import Experiment, Training
+from thalweg.training import Training
 from thalweg.training.machine import keep_memory
 from thalweg.vocabulary import Batch
 
@@ -87,21 +85,13 @@ def usual(task: Peer, data: TensorStream, steps: int) -> Iterator[None]:
         yield
 
 
-def measured(task: Detection, experiment: Experiment) -> dict[str, float]:
-    task.eval()
-    with torch.inference_mode():
-        for batch in experiment.test:  # type: ignore[union-attr]
-            task.evaluate(batch)
-    return {name: round(float(task.metrics[name].compute()), 4) for name in ("mAP50", "mAP")}
-
-
 def main(steps: int = 200) -> None:
     keep_memory()
     torch.manual_seed(0)
     try:
-        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+        ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except (RuntimeError, NotImplementedError):
-        torchvision.ops.boxes.nms = nms
+        ops.boxes.nms = nms
     experiment = replace(fcos_bccd(), steps=steps, epochs=None)
     stream, classes, outer = experiment.train, experiment.task.classes, experiment.task.model
     size, mean, deviation = list(outer.size), outer.mean.flatten().tolist(), outer.deviation.flatten().tolist()
@@ -111,13 +101,8 @@ def main(steps: int = 200) -> None:
     plain = Peer(peer(len(classes), size, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), classes)
     mirrored = TensorStream(stream.tensors, stream.batch_size, shuffle=True, augment=[flip()])
     turns = {"ours": iter(ours), "default": usual(plain, mirrored, steps), "best": iter(best)}
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(steps):
-        for name, turn in turns.items():
-            start = time.perf_counter()
-            next(turn)
-            seconds[name].append(time.perf_counter() - start)
-    table = {name: {**measured(task, experiment), "seconds_a_step": round(statistics.median(seconds[name]), 3)}
+    seconds = take_turns(turns, steps)
+    table = {name: {**measured(task, experiment.test, ("mAP50", "mAP")), "seconds_a_step": round(seconds[name], 3)}
              for name, task in (("ours", ours.evaluated), ("default", plain), ("best", best.evaluated))}  # fmt: skip
     over = {name: round(table[name]["seconds_a_step"] / table["ours"]["seconds_a_step"], 2) for name in ("default", "best")}
     weights = {name: sum(p.numel() for p in model.parameters()) for name, model in (("ours", slim), ("peer", plain.model))}

@@ -31,17 +31,18 @@ TORCHVISION = sys.modules[f"{torchvision.ops.__name__}.roi_align"]
 BOXES = 32
 
 
-def timed(function: Callable[..., Tensor], *inputs: Tensor, repeats: int = 3) -> Callable[[], float]:
-    """Seconds of forward and backward."""
+def timed(function: Callable[..., Tensor], *inputs: Tensor, least: float = 0.1) -> Callable[[], float]:
+    """Seconds of forward and backward, the mean over so many times that they take `least` seconds."""
     inputs = tuple(x.detach().clone().requires_grad_(x.is_floating_point()) for x in inputs)
 
     def run() -> float:
-        start = time.perf_counter()
-        for _ in range(repeats):
+        start, count = time.perf_counter(), 0
+        while (taken := time.perf_counter() - start) < least:
             for x in inputs:
                 x.grad = None
             function(*inputs).sum().backward()
-        return (time.perf_counter() - start) / repeats
+            count += 1
+        return taken / count
 
     return run
 

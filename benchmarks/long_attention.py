@@ -5,7 +5,7 @@ kernel    torch's scaled_dot_product_attention, whose memory is linear but whose
 the rest  each of `thalweg.layers`, at the sizes that its paper has for long texts, made smaller with the width
 
 peak      bytes that are allocated at once, by torch's own allocator, above what was there before
-exponent  of the last doubling: 1 is linear, 2 quadratic
+exponent  over the last four lengths, fitted: 1 is linear, 2 quadratic
 faster_from   the shortest length measured from which a way was always faster than the formula, and than the kernel
 
 A way is measured no further once a pass takes more than SLOW seconds.   python benchmarks/long_attention.py [SMALL LARGE]
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from math import log2
+from statistics import linear_regression
 
 import torch
 from compare import alternate
@@ -112,8 +113,8 @@ def peak(way: Way, x: Tensor) -> int:
 
 
 def exponents(measured: dict[int, float]) -> float | None:
-    last = sorted(measured)[-2:]
-    return round(log2(measured[last[1]] / measured[last[0]]), 2) if len(last) == 2 else None
+    last = sorted(measured)[-4:]
+    return round(linear_regression([*map(log2, last)], [log2(measured[n]) for n in last]).slope, 2) if len(last) > 1 else None
 
 
 def faster_from(ours: dict[int, float], dense: dict[int, float]) -> int | None:

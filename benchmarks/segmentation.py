@@ -10,14 +10,12 @@ python benchmarks/segmentation.py [STEPS]      Needs torchvision.
 """
 
 import json
-import statistics
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import compare  # noqa: F401  # declares what torchvision registers
 import torch
+from compare import measured, take_turns
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
@@ -31,7 +29,7 @@ from thalweg.data.segmentation import IGNORE, camvid
 from thalweg.layers.standardize import Standardized, moments
 from thalweg.recipes.segmentation import fcn_camvid
 from thalweg.tasks.segmentation import Segmentation
-from thalweg.training import Experiment, Training
+from thalweg.training import Training
 from thalweg.training.machine import keep_memory
 from thalweg.vocabulary import Batch
 
@@ -83,14 +81,6 @@ def usual(model: nn.Module, part: Batch, steps: int, batch_size: int) -> Iterato
             yield
 
 
-def measured(task: Segmentation, experiment: Experiment) -> dict[str, float]:
-    task.eval()
-    with torch.inference_mode():
-        for batch in experiment.test:  # type: ignore[union-attr]
-            task.evaluate(batch)
-    return {name: round(float(task.metrics[name].compute()), 4) for name in ("mean_iou", "accuracy")}
-
-
 def main(steps: int = 250) -> None:
     keep_memory()
     torch.manual_seed(0)
@@ -101,15 +91,10 @@ def main(steps: int = 250) -> None:
     plain = Peer(len(classes))
     ours = Training(experiment, device="cpu")
     turns = {"ours": iter(ours), "default": usual(plain, splits.train, steps, experiment.train.batch_size), "best": iter(best)}
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(steps):
-        for name, turn in turns.items():
-            start = time.perf_counter()
-            next(turn)
-            seconds[name].append(time.perf_counter() - start)
+    seconds = take_turns(turns, steps)
     tasks = {"ours": ours.evaluated, "default": Segmentation(Standardized(plain, MEAN, DEVIATION, size), classes),
              "best": best.evaluated}  # fmt: skip
-    table = {name: {**measured(task, experiment), "seconds_a_step": round(statistics.median(seconds[name]), 3)}
+    table = {name: {**measured(task, experiment.test, ("mean_iou", "accuracy")), "seconds_a_step": round(seconds[name], 3)}
              for name, task in tasks.items()}  # fmt: skip
     over = {name: round(table[name]["seconds_a_step"] / table["ours"]["seconds_a_step"], 2) for name in ("default", "best")}
     print(json.dumps({"steps": steps, "image": size, **table, "over": over}))

@@ -176,6 +176,15 @@ def labels_every_word(model: nn.Module, x: tuple[Tensor, Tensor, Tensor]) -> Non
     torch.testing.assert_close(other[mask], logits[mask], rtol=1e-4, atol=1e-4)
 
 
+def reads_columns(model: nn.Module, image: Tensor) -> None:
+    """Logits at every column; half as wide an image has half as many, give or take one."""
+    logits, half = model(image), model(image[..., : image.shape[-1] // 2])
+    assert logits.ndim == half.ndim == 3
+    assert len(logits) == len(image)
+    assert logits.shape[2] == half.shape[2]
+    assert abs(logits.shape[1] - 2 * half.shape[1]) <= 1
+
+
 def samples_from_a_latent(model: nn.Module, latent: Tensor) -> None:
     assert latent.shape[1:] == (model.latent_dim,)
     assert len(model(latent)) == len(latent)
@@ -205,6 +214,7 @@ PROMISES: dict[str, Callable[[nn.Module, Any], None]] = {
     "language-model": reads_backwards_only,
     "encoder-decoder": writes_what_a_source_says,
     "tagger": labels_every_word,
+    "reader": reads_columns,
     "generator": samples_from_a_latent,
     "restorer": keeps_the_extent,
     "policy": gives_a_distribution,

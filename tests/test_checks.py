@@ -182,6 +182,23 @@ class Spelling(nn.Module):
         return counts - (counts if self.mistake == "reads padding" else counts * mask[..., None]).sum(1, keepdim=True)
 
 
+class Columns(nn.Module):
+    """Reads each column of an image for itself, or only the first few."""
+
+    def __init__(self, most=None):
+        super().__init__()
+        self.most = most
+
+    def forward(self, image):
+        return image.mean(1).mT[:, : self.most]
+
+
+def test_a_reader_that_does_not_read_to_the_end_is_rejected():
+    checks.answers_as("reader", Columns(), torch.rand(2, 3, 8, 12))
+    with pytest.raises(AssertionError):
+        checks.answers_as("reader", Columns(most=5), torch.rand(2, 3, 8, 12))
+
+
 def test_a_tagger_that_reads_padding_is_rejected():
     x = checks.example_input(["tagger"], {"vocab_size": 5, "num_letters": 5}, [2, 6, 4])
     checks.answers_as("tagger", Spelling(), x)

@@ -80,6 +80,7 @@ def test_reading_the_catalogue_imports_no_torch(words):
         (["sweep", "lenet-digits", "--parallel", "shard"], r"unknown argument --parallel"),
         (["predict", "/nowhere", "x.png"], r"/nowhere: neither a run with a model nor a model folder"),
         (["show", "resnet-1800"], r"resnet-1800"),
+        (["show", "--anchors", "lenet-digits"], r"Classification: expected a recipe whose detector has anchors"),
         (["show"], r"show needs a SYSTEM, --graph, --variance or --anchors RECIPE"),
     ],
 )
@@ -191,6 +192,12 @@ def test_predict_writes_what_a_competition_takes(model_folder, tmp_path, capsys)
     for row, told in zip(rows, expected, strict=True):
         chances = dict(zip(told["label"][0], told["probability"][0].tolist(), strict=True))
         assert [float(value) for value in row[1:]] == pytest.approx([chances[name] for name in header[1:]], abs=1e-6)
+
+
+def test_probabilities_need_a_csv(model_folder, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["predict", str(model_folder), "a.png", "--probabilities"])
+    assert capsys.readouterr().err == "thalweg: --probabilities: expected --csv FILE too\n"
 
 
 def test_a_csv_needs_a_folder(model_folder, tmp_path, capsys):

@@ -134,6 +134,21 @@ def accuracy(training: Training) -> float:
     return float(dict(evaluate(training, TensorStream(digits().test, 360)))["accuracy"])
 
 
+def test_more_data_and_stopping_early_help_against_overfitting():
+    """docs/overfitting.md has the table of remedies."""
+
+    def losses(count):
+        torch.manual_seed(0)
+        training = perceptron(TensorStream(take(digits().train, torch.arange(count)), 20, shuffle=True), 200)
+        over_time = [float(dict(evaluate(training, TensorStream(digits().valid, 360)))["loss"])
+                     for step in training if step.number % 20 == 0]  # fmt: skip
+        return min(over_time), over_time[-1]
+
+    (stopped, few), (_, many) = losses(60), losses(600)
+    assert many < 0.5 * few
+    assert stopped < few
+
+
 @pytest.mark.slow
 def test_mirrored_digits_are_not_digits():
     """The mean of three seeds; a recipe of digits does not mirror."""

@@ -10,8 +10,9 @@ import pytest
 from thalweg.launch import recipes
 
 CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole", "unet-shapes", "mask-rcnn-shapes",
-           "style-transfer", "warped-plane", "gomoku-moves",
-           "copying-dialogues"}  # their data come with a dependency  # fmt: skip
+           "style-transfer", "warped-plane", "gomoku-moves", "series-forecast", "ntm-copy", "recall-by-lag",
+           "reading-head-stories", "adding-problem", "pixel-attention-digits", "plate-reader",
+           "clip-motions", "copying-dialogues"}  # their data come with a dependency  # fmt: skip
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",
              "segmenter": "images and masks of the person's own", "translator": "pairs of the person's own"}  # fmt: skip
 

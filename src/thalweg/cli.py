@@ -5,6 +5,7 @@ import ast
 import json
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -236,6 +237,9 @@ def list_(words: list[str]) -> None:
         print(f"{row['id']:32} {row['kind']:24} {row['name'][0]} · {row['name'][1]}")
 
 
+DRAWINGS = {"graph": "draw_graph", "variance": "draw_variances", "anchors": "draw_anchors"}  # a module of inspection each
+
+
 def show(words: list[str]) -> None:
     """Show a system: definition, formula, paper, recipes with results"""
     parser = _Parser("thalweg show", description="Shows a system of the catalogue, by its English or Chinese name.",
@@ -250,23 +254,14 @@ def show(words: list[str]) -> None:
     parser.add_argument("--anchors", metavar="RECIPE", help="draw the anchor boxes of a recipe's detector on a photograph")
     parser.add_argument("--out", type=Path, metavar="FILE", help="of the drawing (default graph, variance or anchors.png)")
     values = _parse(parser, words)
-    if values.graph:
-        recipe, out = launch.find(values.graph), launch.drawing_place(values.out or Path("graph.png"))
-        from thalweg.inspection.graph import draw
-
-        print(draw(recipe.load()(), out))
-        print(f"drawing: {out}")
-    elif values.variance:
-        recipe, out = launch.find(values.variance), launch.drawing_place(values.out or Path("variance.png"))
-        from thalweg.inspection.variance import draw_variances
-
-        print(draw_variances(recipe.load()(), out))
-        print(f"drawing: {out}")
-    elif values.anchors:
-        recipe, out = launch.find(values.anchors), launch.drawing_place(values.out or Path("anchors.png"))
-        from thalweg.inspection.anchors import draw_anchors
-
-        print(draw_anchors(recipe.load()(), out))
+    wanted = next((kind for kind in DRAWINGS if getattr(values, kind)), None)
+    if wanted:
+        recipe, out = launch.find(getattr(values, wanted)), launch.drawing_place(values.out or Path(f"{wanted}.png"))
+        draw = getattr(import_module(f"thalweg.inspection.{wanted}"), DRAWINGS[wanted])
+        try:
+            print(draw(recipe.load()(), out))
+        except ValueError as error:
+            raise Problem(str(error)) from error
         print(f"drawing: {out}")
     elif values.system:
         from thalweg import catalogue
@@ -326,6 +321,8 @@ def predict(words: list[str]) -> None:
         values = vars(_parse(parser, words))
         del values["model"]
         inputs, as_json, csv, chances = (values.pop(name) for name in ("inputs", "json", "csv", "probabilities"))
+        if chances and not csv:
+            raise Problem("--probabilities: expected --csv FILE too")
         if csv:
             from thalweg.inspection.submission import submission
 

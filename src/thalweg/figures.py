@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from thalweg.vocabulary import scaled
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -36,14 +38,9 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1):
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def scaled(image: Tensor) -> Tensor:
-    """Pixels in [0, 1], float, of uint8 or of such."""
-    return image.float() / (255 if image.dtype == torch.uint8 else 1)
-
-
 def _shown(image: Tensor) -> numpy.ndarray:
     """As matplotlib takes images.   [batch channel height width] -> [batch height width 3]"""
-    return scaled(image).clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3).cpu().numpy()
+    return scaled(image).float().clamp(0, 1).movedim(1, -1).expand(-1, -1, -1, 3).cpu().numpy()
 
 
 def image_grid(image: Tensor, titles: Sequence[str] = (), *, columns: int = 8, colours: Sequence[str] = ()) -> "Figure":

@@ -100,6 +100,30 @@ class ErrorByPlace(Metric):
         return self.wrong[seen] / self.count[seen]
 
 
+class Skill(Metric):
+    """By how much the squared error is less than that of a simple answer: 1 is perfect, 0 no better, below 0 worse.
+
+    1 - sum (said - true)^2 / sum (simple - true)^2, over all numbers.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    error: Tensor
+    simple_error: Tensor
+
+    def __init__(self, **arguments: Any):
+        super().__init__(**arguments)
+        for name in ("error", "simple_error"):
+            self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, said: Tensor, true: Tensor, simple: Tensor) -> None:
+        self.error += (said - true).square().sum()
+        self.simple_error += (simple - true).square().sum()
+
+    def compute(self) -> Tensor:
+        return 1 - self.error / self.simple_error
+
+
 class Worst(Metric):
     """Keeps the rows of the largest loss, of tensors of these names.
 
@@ -390,10 +414,9 @@ class RandomFeatures(nn.Module):
             channels = out
 
     def forward(self, image: Tensor) -> Tensor:
-        scale = 255 if image.dtype == torch.uint8 else 1
         means = []
         with torch.autocast(image.device.type, enabled=False):
-            x = (2 * image.float() / scale - 1).expand(-1, 3, -1, -1)
+            x = (2 * scaled(image).float() - 1).expand(-1, 3, -1, -1)
             for stage in range(3):
                 x = conv2d(x, getattr(self, f"weight{stage}"), getattr(self, f"bias{stage}"), stride=2, padding=1).relu()
                 means.append(x.mean((2, 3)))

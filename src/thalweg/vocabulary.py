@@ -15,6 +15,11 @@ Image = UInt8[Tensor, "batch channel height width"] | Float[Tensor, "batch chann
 Batch = dict[str, Tensor]
 
 
+def scaled(image: Tensor) -> Tensor:
+    """Pixels in [0, 1], float, of uint8 or of such."""
+    return image if image.is_floating_point() else image.float() / 255
+
+
 class LabelledImages(TypedDict):
     """Images and the class of each."""
 
@@ -42,6 +47,13 @@ class LabelledFeatures(TypedDict, total=False):
     features: Float[Tensor, "batch feature"]
     label: Int[Tensor, " batch"]
     target: Float[Tensor, "batch ..."]
+
+
+class SeriesWindows(TypedDict):
+    """Stretches of series of numbers, and the time of each value."""
+
+    series: Float[Tensor, "batch time feature"]
+    time: Int[Tensor, "batch time"]
 
 
 class TokenSequences(TypedDict, total=False):
@@ -187,6 +199,13 @@ class Tagger(Protocol):
 
 
 @runtime_checkable
+class Reader(Protocol):
+    """Logits of every symbol, the blank first, at every column of an image of text, from left to right."""
+
+    def forward(self, image: Tensor) -> Float[Tensor, "batch column symbol"]: ...
+
+
+@runtime_checkable
 class ActionValue(Protocol):
     """The expected return of every action."""
 
@@ -210,6 +229,7 @@ KINDS: dict[str, type] = {
     "language-model": LanguageModel,
     "encoder-decoder": EncoderDecoder,
     "tagger": Tagger,
+    "reader": Reader,
     "generator": Generator,
     "restorer": Restorer,
     "action-value": ActionValue,

@@ -6,7 +6,7 @@ from torch.nn.functional import one_hot
 
 from thalweg.build import build
 from thalweg.data.streams import TensorStream
-from thalweg.inspection.graph import draw, graph
+from thalweg.inspection.graph import draw_graph, graph
 from thalweg.models.classical.mlp import mlp
 from thalweg.models.vision.resnet import resnet9
 from thalweg.tasks.classification import Classification
@@ -47,7 +47,7 @@ def test_the_order_of_the_nodes_is_topological_and_a_sum_reads_both_of_its_terms
 
 
 def test_the_graph_is_printed_and_drawn(tmp_path):
-    text = draw(experiment(build(mlp, in_features=64, out_features=3, hidden_dims=[5])), tmp_path / "graph.png")
+    text = draw_graph(experiment(build(mlp, in_features=64, out_features=3, hidden_dims=[5])), tmp_path / "graph.png")
     first, *_, last = text.splitlines()
     assert "6x5" in first
     assert "<- input" in first

@@ -196,15 +196,28 @@ def test_what_is_kept_is_what_the_greedy_rule_keeps(count, seed, threshold, ties
     assert class_nms(boxes, score, label, threshold).tolist() == kept_by_loops(boxes, score, threshold, label)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("extent", [60, 600, 6000])
-def test_what_is_kept_of_many_blocks_is_what_the_greedy_rule_keeps(extent):
+def test_what_is_kept_of_many_blocks_is_what_the_greedy_rule_keeps(extent, compiled, monkeypatch):
+    if compiled:
+        pytest.importorskip("numba")
+    monkeypatch.setattr("thalweg.layers.boxes.COMPILED", compiled)
     boxes, score = random_boxes(900, extent=60).detach(), torch.rand(900)
-    boxes = boxes + torch.rand(900, 1, dtype=torch.float64) * extent
+    boxes = (boxes + torch.rand(900, 1, dtype=torch.float64) * extent).float()
     label = torch.randint(0, 2, (900,))
-    kept = nms(boxes, score, 0.4)
-    assert kept.tolist() == kept_by_loops(boxes, score, 0.4)
+    for threshold in (0.0, 0.4, 0.8, 1.0):
+        kept = nms(boxes, score, threshold)
+        assert kept.tolist() == kept_by_loops(boxes, score, threshold)
+        assert torch.equal(nms(boxes[kept], score[kept], threshold), torch.arange(len(kept)))  # nothing more the second time
     assert class_nms(boxes, score, label, 0.2).tolist() == kept_by_loops(boxes, score, 0.2, label)
-    assert torch.equal(nms(boxes[kept], score[kept], 0.4), torch.arange(len(kept)))  # nothing more the second time
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_boxes_that_are_nowhere_or_nothing_are_near_none(compiled, monkeypatch):
+    monkeypatch.setattr("thalweg.layers.boxes.COMPILED", compiled)
+    boxes = torch.tensor([[0.0, 0, 10, 10], [torch.nan, 0, 1, 1], [5, 5, 5, 5], [10, 10, 0, 0], [0, 0, 9, 10]]).repeat(100, 1)
+    kept = nms(boxes, torch.arange(500.0).flip(0), 0.5)
+    assert kept.tolist() == [0, *(i for i in range(500) if i % 5 in (1, 2, 3))]
 
 
 def test_a_chain_of_boxes_loses_every_second():

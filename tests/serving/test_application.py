@@ -404,7 +404,9 @@ class Unrepeatable(Echo):
 
 @pytest.mark.parametrize("task", [Dumb, Unrepeatable])
 def test_a_task_that_cannot_be_served_is_named(task):
-    words = rf"^{task.__name__} cannot be served: expected image classification, a task that draws, or text generation$"
+    words = (
+        rf"^{task.__name__} cannot be served: expected a task that names or reads images, one that draws, or text generation$"
+    )
     with pytest.raises(ValueError, match=words):
         application.application(task())
 

@@ -43,7 +43,7 @@ def test_the_loss_is_that_of_style_transfer_for_each_image():
     for one in image:
         slow = StyleTransfer(Picture(32, 32).double(), fast.backbone, **weights)
         with torch.no_grad():
-            slow.picture.image.copy_(fast.model(one[None]))
+            slow.model.image.copy_(fast.model(one[None]))
             expected += float(slow.total(slow.terms(wanted(fast.backbone, one[None], stripes().double()))))
     assert float(total.detach()) == pytest.approx(expected, rel=1e-10)
 
@@ -81,7 +81,7 @@ def test_a_small_painter_learns_the_style_of_stripes():
 
     def told():
         with torch.no_grad():
-            return {name: float(term) / 4 for name, term in fast.terms(seen["image"]).items()}
+            return {name: float(term) / 4 for name, term in fast.terms(seen).items()}
 
     before = told()
     stream = TensorStream({"image": photographs[:12]}, 4, shuffle=True)

@@ -30,7 +30,7 @@ def test_the_loss_is_content_style_and_variation_each_relative_to_what_is_wanted
     task = StyleTransfer(Picture(6, 8).double(), backbone, 1, content_weight=2.0, style_weight=3.0, variation_weight=5.0)
     batch = wanted(backbone, image, painting, content=1)
     player, total, count = next(task.losses(batch))
-    assert player is task.picture
+    assert player is task.model
     assert count == 1
 
     def gram(x):
@@ -38,7 +38,7 @@ def test_the_loss_is_content_style_and_variation_each_relative_to_what_is_wanted
         return [[float((x[0, i] * x[0, j]).sum()) / (channels * places) for j in range(channels)] for i in range(channels)]
 
     with torch.no_grad():
-        ours, x = task.picture(), task.picture()[0]
+        ours, x = task.model(), task.model()[0]
         expected = 2 * float(((backbone.mix(ours) - backbone.mix(image)) ** 2).mean() / (backbone.mix(image) ** 2).mean())
         for map_of in (lambda y: y, backbone.mix):
             own, other = gram(map_of(ours)), gram(map_of(painting))
@@ -61,16 +61,16 @@ def test_only_the_picture_learns_and_the_backbone_sees_as_in_evaluation():
     for _ in Training(Experiment(task=task, train=stream, steps=2, optimizer=adam(0.1)), device="cpu", precision="fp32"):
         pass
     changed = {name for name, value in task.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"picture.image"}
+    assert changed == {"model.image"}
 
 
 def test_a_picture_comes_back_from_its_folder_and_is_the_answer(tmp_path):
     backbone = build(VGG, spec="4 M 8 M", num_classes=1, hidden_dims=[], image_size=8)
-    task = build(StyleTransfer, picture=build(Picture, height=8, width=12), backbone=backbone, content=1)
+    task = build(StyleTransfer, model=build(Picture, height=8, width=12), backbone=backbone, content=1)
     save(task, tmp_path)
     answer = load(tmp_path).predict({})["image"]
     assert answer.dtype == torch.uint8
-    assert torch.equal(answer, (task.picture.image.detach().clamp(0, 1) * 255).round().to(torch.uint8))
+    assert torch.equal(answer, (task.model.image.detach().clamp(0, 1) * 255).round().to(torch.uint8))
 
 
 def test_the_losses_fall_on_two_photographs_and_the_picture_is_drawn():

@@ -1,7 +1,10 @@
 """What a machine says about itself."""
 
 import json
+import subprocess
+import sys
 
+import pytest
 import torch
 from torch import nn
 
@@ -31,3 +34,21 @@ def test_filters_are_laid_out_channels_last_beside_tensors_of_any_rank():
     place_module(module, torch.device("cpu"))
     assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert isinstance(module[0].weight, nn.Parameter)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps memory")
+def test_what_is_kept_and_not_used_is_returned_when_asked():
+    """In a process of its own: whoever keeps memory keeps it to the end."""
+    found = subprocess.run([sys.executable, "-c", """
+import torch
+from thalweg.training.machine import keep_memory, trim_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+kept = keep_memory()
+held = [torch.ones(250_000) for _ in range(200)]
+del held[::2]  # a hundred holes of a megabyte
+before = resident()
+trim_memory()
+print(not kept or before - resident() > 50e6)
+"""], capture_output=True, text=True, check=True)  # fmt: skip
+    assert found.stdout == "True\n"

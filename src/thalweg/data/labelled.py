@@ -4,7 +4,7 @@ import gzip
 import lzma
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,12 +28,13 @@ class Sentence(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """Sentences in three parts, and the labels, sorted."""
+    """Sentences in three parts, the labels, sorted, and how many lines were left out, by reason."""
 
     train: list[Sentence]
     valid: list[Sentence]
     test: list[Sentence]
     classes: tuple[str, ...]
+    left_out: Mapping[str, int]
 
 
 def read_conll(lines: Iterable[str], word: int, label: int) -> tuple[list[Sentence], Counter[str]]:
@@ -61,7 +62,7 @@ def read_conll(lines: Iterable[str], word: int, label: int) -> tuple[list[Senten
 
 def _parts(files: Sequence[str], origin: str, word: int, label: int) -> Labelled:
     """Training, validation and test sentences of three files, compressed by gzip or xz."""
-    parts = []
+    parts, left_out = [], Counter[str]()
     for name in files:
         if (path := find(name)) is None:
             raise MissingData(f"{name} is neither in THALWEG_DATA nor in the cache: {origin}")
@@ -69,10 +70,12 @@ def _parts(files: Sequence[str], origin: str, word: int, label: int) -> Labelled
             text = (lzma if path.suffix == ".xz" else gzip).decompress(path.read_bytes()).decode()
         except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
-        parts.append(read_conll(text.split("\n"), word, label)[0])
+        sentences, bad = read_conll(text.split("\n"), word, label)
+        parts.append(sentences)
+        left_out += bad
     classes = sorted({label for part in parts for sentence in part for label in sentence.labels})
     train, valid, test = parts
-    return Labelled(train, valid, test, tuple(classes))
+    return Labelled(train, valid, test, tuple(classes), left_out)
 
 
 def english_web_treebank() -> Labelled:
@@ -123,9 +126,9 @@ def journeys(count: int = 3000, seed: int = 0) -> Labelled:
         return Sentence(said, labels)
 
     different = list(dict.fromkeys(sentence() for _ in range(count)))
-    third = len(different) // 6
+    sixth = len(different) // 6
     classes = sorted({label for one in different for label in one.labels})
-    return Labelled(different[2 * third :], different[:third], different[third : 2 * third], tuple(classes))
+    return Labelled(different[2 * sixth :], different[:sixth], different[sixth : 2 * sixth], tuple(classes), {})
 
 
 class Letters:

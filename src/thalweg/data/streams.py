@@ -40,6 +40,7 @@ class Stream:
         self.size, self.batch_size, self.shuffle, self.augment = size, batch_size, shuffle, tuple(augment)
         self.seed = torch.initial_seed() % 2**63
         self._order = -1, torch.empty(0, dtype=torch.long)  # of the pass last asked for
+        self._batches: tuple[int, tuple[Tensor, ...]] = (-1, ())  # all at once: cut one by one they hold up the training
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
@@ -56,9 +57,9 @@ class Stream:
     def indices(self, number: int) -> Tensor:
         """The examples of batch `number`."""
         epoch, position = divmod(number, len(self))
-        least, longer = divmod(self.size, len(self))  # the first batches have one more than the others
-        start, end = (place * least + min(place, longer) for place in (position, position + 1))
-        return self.order(epoch)[start:end]
+        if self._batches[0] != epoch:
+            self._batches = epoch, self.order(epoch).tensor_split(len(self))
+        return self._batches[1][position]
 
     def fetch(self, indices: Tensor) -> Batch:
         """The examples of these indices, before augmentation."""

@@ -71,7 +71,7 @@ def _sources(start: object, outputs: dict[object, int]) -> set[int]:
     return found
 
 
-def draw(experiment: Experiment, path: Path) -> str:
+def draw_graph(experiment: Experiment, path: Path) -> str:
     """Draws the graph into a picture and returns it as text, a line a node."""
     torch.manual_seed(0)
     nodes = graph(experiment)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from thalweg.data import run_lengths
 from thalweg.data.images import png, read_image
-from thalweg.data.video import VIDEOS
+from thalweg.data.video import VIDEOS, read_video
 from thalweg.figures import palette
 from thalweg.inspection.video import annotate, looked_at
 from thalweg.training import Task
@@ -32,9 +32,11 @@ def options(task: Task) -> dict[str, tuple[str, Any]]:
 
 
 def read(task: Task, typed: str) -> dict[str, Any]:
-    """What the task's predict takes, from what a person typed: the name of an image file, a text, or numbers."""
+    """What the task's predict takes, from what a person typed: the name of an image or video file, a text, or numbers."""
     if task.reads == "image":
         return {"image": read_image(typed)[None]}
+    if task.reads == "video":
+        return {"frames": torch.stack([picture for picture, _ in read_video(Path(typed))])[None]}
     if task.reads == "text":
         return {"text": [typed]}
     try:

@@ -4,7 +4,9 @@ A box is left, top, right, bottom in pixels, from the upper left corner of the i
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
+import numpy
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -153,6 +155,7 @@ def match(
     return torch.where(best > -1, index, 0), label
 
 
+COMPILED = find_spec("numba") is not None
 BLOCK = 256  # boxes decided at a time
 TILE = 64  # neighbouring boxes that are compared with another such tile, or not, together
 
@@ -174,8 +177,17 @@ def class_nms(
 
 
 def _nms(boxes: Tensor, score: Tensor, label: Tensor | None, threshold: float) -> Tensor:
-    """Block by block: the best that remain settle it among themselves, and those of them that are kept clear the rest."""
+    """Block by block: the best that remain settle it among themselves, and those of them that are kept clear the rest.
+
+    On a processor, where numba is installed, many boxes are told box by box instead: see `suppression`.
+    """
     order = score.argsort(descending=True, stable=True)
+    if len(order) > BLOCK and boxes.device.type == "cpu" and boxes.dtype == torch.float32 and threshold >= 0 and COMPILED:
+        from thalweg.layers.suppression import kept as compiled
+
+        best = boxes.detach()[order]
+        labels = torch.zeros_like(order) if label is None else label[order]
+        return order[torch.from_numpy(compiled(best.numpy(), area(best).numpy(), labels.numpy(), numpy.float32(threshold)))]
     kept = [order[:0]]
     while len(order):
         block, rest = order[:BLOCK], order[BLOCK:]

@@ -10,6 +10,7 @@ Lafferty, McCallum, Pereira 2001.   LEE: Deep & Structured
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 
 class LinearChain(nn.Module):
@@ -43,6 +44,29 @@ class LinearChain(nn.Module):
             after = (total[:, :, None] + self.transition).logsumexp(1) + now
             total = torch.where(real, after, total)
         return (total + self.end).logsumexp(1)
+
+    def cost(
+        self,
+        emission: Float[Tensor, "batch time label"],
+        label: Int[Tensor, "batch time"],
+        mask: Bool[Tensor, "batch time"],
+        objective: str,
+    ) -> Float[Tensor, " batch"]:
+        """How far the labels y of each example are from being the best, by one of three losses.
+
+        crf           log sum_y' exp score(y') - score(y): a conditional random field
+        perceptron    max_y' score(y') - score(y): the structured perceptron, Collins 2002
+        svm           max_y' (score(y') + wrong labels of y') - score(y): the structured SVM, Tsochantaridis et al. 2005
+        """
+        emission = emission.to(self.begin)
+        true = self.score(emission, label, mask)
+        if objective == "crf":
+            return self.log_partition(emission, mask) - true
+        rival = emission
+        if objective == "svm":
+            rival = emission + (1 - one_hot(label, emission.shape[-1])) * mask[..., None]
+        worst, _ = self.best(rival, mask)
+        return (self.score(rival, worst[:, 0], mask) - true).clamp(min=0)  # rounding may make it less than the truth's
 
     def marginals(
         self, emission: Float[Tensor, "batch time label"], mask: Bool[Tensor, "batch time"]

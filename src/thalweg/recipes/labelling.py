@@ -24,7 +24,8 @@ def _labelling(sentences: Labelled, monitor: str, *, objective: str, context: st
     task = build(Labelling, model=model, classes=sentences.classes, words=known, alphabet=alphabet, objective=objective)
     train = LabelledSentences(sentences.train, reader, sentences.classes, batch_size, shuffle=True)
     valid, test = (LabelledSentences(part, reader, sentences.classes, 100) for part in (sentences.valid, sentences.test))
-    notes = {"words": f"{len(reader.words):,} are known, those that occur twice"}
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in sentences.left_out.items())
+    notes = {"words": f"{len(reader.words):,} are known, those that occur twice", "left out": left_out or "nothing"}
     return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2),
                       schedule=warmup(0.05, linear()), clip=1.0, monitor=monitor, notes=notes)  # fmt: skip
 

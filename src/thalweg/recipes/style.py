@@ -41,7 +41,7 @@ def style_transfer(*, content: Path | None = None, style: Path | None = None, pr
     picture = build(Picture, height=size[0], width=size[1])
     with torch.no_grad():
         picture.image.copy_(image / 255)
-    task = build(StyleTransfer, picture=picture, backbone=backbone, style_weight=style_weight,
+    task = build(StyleTransfer, model=picture, backbone=backbone, style_weight=style_weight,
                  variation_weight=variation_weight)  # fmt: skip
     stream = TensorStream(wanted(backbone, image, painting), 1)
     notes = {"features": f"VGG-16, {f'pretrained: {pretrained}' if pretrained else 'random weights'}"}

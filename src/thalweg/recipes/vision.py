@@ -3,7 +3,7 @@
 from typing import Literal
 
 from thalweg.build import adapt, build
-from thalweg.data.augmentation import cutmix, erase, flip, rotate, scatter, shift
+from thalweg.data.augmentation import colour, cutmix, erase, flip, rotate, scatter, shift
 from thalweg.data.sources import cifar10, digits, fashion_mnist, mnist
 from thalweg.data.streams import TensorStream, generator
 from thalweg.layers.spatial_transformer import look_first
@@ -103,26 +103,44 @@ def resnet_fashion_mnist(*, epochs: int = 25, batch_size: int = 128, lr: float =
                       ema=0.999, monitor="accuracy")  # fmt: skip
 
 
-def resnet_cifar10(*, epochs: int = 80, batch_size: int = 128, lr: float = 0.2, width: int = 48) -> Experiment:
-    """A small residual network names what is on photographs.   LBDL 5.2, D2L 7.6, 13.13"""
+def resnet_cifar10(*, epochs: int = 80, batch_size: int = 128, lr: float = 0.2, width: int = 48,
+                   augment: bool = True) -> Experiment:  # fmt: skip
+    """A small residual network names what is on photographs.   LBDL 5.2, 6.2, D2L 7.6, 13.1, 13.13
+
+    augment: whether training images are mirrored, shifted and mixed; without, it learns them by heart
+    """
     splits = cifar10()
     task = _classifier(build(resnet9, num_classes=10, width=width), splits)
-    data = splits.streams(batch_size, augment=[flip(), shift(4, "reflect"), cutmix(10)])
+    data = splits.streams(batch_size, augment=[flip(), shift(4, "reflect"), cutmix(10)] if augment else [])
     return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
                       optimizer=sgd(lr, momentum=0.9, nesterov=True, weight_decay=5e-4), schedule=warmup(0.15, linear()),
                       ema=0.999, monitor="accuracy")  # fmt: skip
 
 
 def vit_fashion_mnist(*, epochs: int = 6, batch_size: int = 128, lr: float = 4e-3, patch_size: int = 4, embed_dim: int = 128,
-                      num_layers: int = 4, num_heads: int = 4, pool: Literal["cls", "mean"] = "cls") -> Experiment:  # fmt: skip
+                      num_layers: int = 4, num_heads: int = 4, pool: Literal["cls", "mean"] = "cls",
+                      position: Literal["learned", "sinusoidal", "none"] = "learned") -> Experiment:  # fmt: skip
     """A Vision Transformer reads clothes patch by patch; its head sees a token of its own, or the mean.   LBDL 5.3"""
     splits = fashion_mnist()
     size = splits.train["image"].shape[-1]
     model = build(ViT, embed_dim=embed_dim, num_layers=num_layers, num_heads=num_heads, image_size=size, patch_size=patch_size,
-                  num_classes=10, in_channels=1, pool=pool)  # fmt: skip
+                  num_classes=10, in_channels=1, pool=pool, position=position)  # fmt: skip
     data = splits.streams(batch_size, augment=[flip(), shift(2), erase()])
     return Experiment(task=_classifier(model, splits, label_smoothing=0.1), train=data.train, valid=data.valid, test=data.test,
                       epochs=epochs, optimizer=muon(lr, weight_decay=0.05, other=adamw(lr / 4, weight_decay=0.05)),
+                      schedule=warmup(0.1, cosine()), clip=1.0, ema=0.999, monitor="accuracy")  # fmt: skip
+
+
+def vit_cifar10(*, epochs: int = 50, batch_size: int = 128, lr: float = 4e-3, patch_size: int = 4, embed_dim: int = 192,
+                num_layers: int = 7, num_heads: int = 6, pool: Literal["cls", "mean"] = "mean",
+                position: Literal["learned", "sinusoidal", "none"] = "learned") -> Experiment:  # fmt: skip
+    """A Vision Transformer learns photographs from scratch; augmentation shows it what images are.   LBDL 5.3"""
+    splits = cifar10()
+    model = build(ViT, embed_dim=embed_dim, num_layers=num_layers, num_heads=num_heads, image_size=32, patch_size=patch_size,
+                  num_classes=10, pool=pool, position=position)  # fmt: skip
+    data = splits.streams(batch_size, augment=[flip(), shift(4, "reflect"), colour(), cutmix(10)])
+    return Experiment(task=_classifier(model, splits), train=data.train, valid=data.valid, test=data.test, epochs=epochs,
+                      optimizer=muon(lr, weight_decay=0.05, other=adamw(lr / 4, weight_decay=0.05)),
                       schedule=warmup(0.1, cosine()), clip=1.0, ema=0.999, monitor="accuracy")  # fmt: skip
 
 

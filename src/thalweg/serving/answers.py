@@ -16,13 +16,14 @@ from thalweg.inspection.predict import plain
 from thalweg.serving.schema import Box, Continuation, Picture, Prediction, Prompt, Scene, Seen, Segments, Share
 from thalweg.tasks.classification import Classification
 from thalweg.tasks.detection import Detection
+from thalweg.tasks.reading import Reading
 from thalweg.tasks.segmentation import Segmentation
 from thalweg.training import Task
 
 
 @torch.inference_mode()
 def classify(
-    task: Classification, files: Sequence[tuple[str, bytes]], top_k: int, max_pixels: float
+    task: Classification | Reading, files: Sequence[tuple[str, bytes]], top_k: int, max_pixels: float
 ) -> tuple[list[Seen], float]:
     """What is seen in image files (name, content), and the milliseconds it took; images of one size go together.
 

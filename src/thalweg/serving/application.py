@@ -22,6 +22,7 @@ from thalweg.serving.limits import Limits, Turns
 from thalweg.serving.schema import PROBLEMS, Answer, Answers, Bounds, Continuation, Health, Picture, Prompt, Scene, Segments
 from thalweg.tasks.classification import Classification
 from thalweg.tasks.detection import Detection
+from thalweg.tasks.reading import Reading
 from thalweg.tasks.segmentation import Segmentation
 from thalweg.training import Task
 
@@ -69,7 +70,7 @@ def application(
     )
     app.add_middleware(Limits, max_bytes=bounds.bytes, max_requests=concurrency + waiting, timeout=timeout)
     task.eval().requires_grad_(False)
-    if isinstance(task, Classification):
+    if isinstance(task, Classification | Reading):
         _classify_images(app, task, turns, bounds.pixels)
     elif isinstance(task, Detection):
         _find_things(app, task, turns, bounds.pixels)
@@ -111,12 +112,13 @@ def _check(right: bool, given: str, expected: str) -> None:
 
 def _reads(task: Task) -> Literal["image", "text"]:
     """What is sent to the task. ValueError if there is no way to serve it."""
-    if isinstance(task, Classification) or _draws(task):
+    if isinstance(task, Classification | Reading) or _draws(task):
         return "image"
     if task.reads == "text" and {"length", "temperature", "seed"} <= set(inspect.signature(task.predict).parameters):
         return "text"
     raise ValueError(
-        f"{type(task).__name__} cannot be served: expected image classification, a task that draws, or text generation"
+        f"{type(task).__name__} cannot be served: expected a task that names or reads images, one that draws, or text "
+        "generation"
     )
 
 
@@ -131,7 +133,7 @@ def _model_name(task: Task) -> str:
     return history[0][0].rpartition(":")[2] if history else type(task).__name__
 
 
-def _classify_images(app: FastAPI, task: Classification, turns: Turns, max_pixels: int) -> None:
+def _classify_images(app: FastAPI, task: Classification | Reading, turns: Turns, max_pixels: int) -> None:
     @app.post("/predict", responses=PROBLEMS, tags=["model"])
     async def predict(file: ImageFile, top_k: TopK = 5) -> Answer:
         """The most probable labels of an image."""

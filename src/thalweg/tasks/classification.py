@@ -103,7 +103,7 @@ class Straightening(Classification):
         image = batch["image"][:16]
         with torch.no_grad():
             seen = outer.model.transformer(outer.standardize(image)) * outer.deviation + outer.mean
-        original = interpolate(figures.scaled(image), seen.shape[-2:], mode="bilinear")
+        original = interpolate(scaled(image), seen.shape[-2:], mode="bilinear")
         pairs = torch.stack([original, seen], 1).flatten(0, 1)
         titles = [side for label in batch["label"][:16].tolist() for side in (self.classes[label], "as seen")]
         return {**super().figures(batch), "straightened": figures.image_grid(pairs, titles)}

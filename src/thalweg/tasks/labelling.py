@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
@@ -22,11 +22,7 @@ from thalweg.vocabulary import Batch
 class Labelling(Task):
     """The label of every word, each for itself, or all together by a chain that also scores neighbours (see `LinearChain`).
 
-    independent   - sum_t log softmax(logits_t)[y_t]
-    crf           log sum_y' exp score(y') - score(y): a conditional random field
-    perceptron    max_y' score(y') - score(y): the structured perceptron
-    svm           max_y' (score(y') + wrong labels of y') - score(y): the structured SVM; at least the labels that are wrong
-
+    objective: independent, the loss is - sum_t log softmax(logits_t)[y_t]; or crf, perceptron, svm: `LinearChain.cost`.
     batch: tokens, mask, label [batch time], letters [batch time letter].   words, alphabet: see `Letters`.
     f1: of whole names, where labels are O, B-kind and I-kind.
     """
@@ -63,15 +59,7 @@ class Labelling(Task):
         label, mask = batch["label"], batch["mask"]
         if self.chain is None:
             return cross_entropy(logits[mask].float(), label[mask], reduction="none")
-        logits = logits.to(self.chain.begin)
-        true = self.chain.score(logits, label, mask)
-        if self.objective == "crf":
-            return self.chain.log_partition(logits, mask) - true
-        rival = logits
-        if self.objective == "svm":
-            rival = logits + (1 - one_hot(label, len(self.classes))) * mask[..., None]
-        worst, _ = self.chain.best(rival, mask)
-        return (self.chain.score(rival, worst[:, 0], mask) - true).clamp(min=0)  # rounding may make it less than the truth's
+        return self.chain.cost(logits, label, mask, self.objective)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         logits = self.model(batch["tokens"], batch["letters"], batch["mask"])

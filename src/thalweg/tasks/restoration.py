@@ -11,7 +11,7 @@ from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMe
 
 from thalweg import figures
 from thalweg.training import Task
-from thalweg.vocabulary import Batch
+from thalweg.vocabulary import Batch, scaled
 
 TILE, MARGIN = 256, 32  # pixels of an image that are restored at a time, and around them, only looked at
 
@@ -79,11 +79,6 @@ class Restoration(Task):
         titles = [title for index in shown.tolist()
                   for title in (f"before {before[index]:.1f} dB", f"after {after[index]:.1f} dB", "truth")]  # fmt: skip
         return {"before and after": figures.image_grid(strips, titles, columns=6)}
-
-
-def scaled(image: Tensor) -> Tensor:
-    """The image as float in [0, 1]."""
-    return image if image.is_floating_point() else image.float() / 255
 
 
 def _mirrored(image: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ class Segmentation(Task):
     def _strips(self, image: Tensor, true: Tensor, predicted: Tensor) -> Figure:
         """Each image, the truth and the prediction beside each other."""
         colours = figures.palette(len(self.classes))
-        pictures = {"image": figures.scaled(image),
+        pictures = {"image": scaled(image),
                     "true": figures.tinted(image, true, colours, 0.75),
                     "predicted": figures.tinted(image, predicted, colours, 0.75)}  # fmt: skip
         return figures.segmentations(pictures, torch.cat([true, predicted]), self.classes)

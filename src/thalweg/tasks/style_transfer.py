@@ -12,7 +12,7 @@ from thalweg import figures
 from thalweg.losses import gram_matrix, style, total_variation
 from thalweg.metrics import MeanLoss
 from thalweg.training import Task
-from thalweg.vocabulary import Batch
+from thalweg.vocabulary import Batch, scaled
 
 
 class Picture(nn.Module):
@@ -53,13 +53,13 @@ class StyleTransfer(Task):
 
     loss = c |x - content|^2 / |content|^2 + s mean over the maps of |G(x) - gram|^2 / |gram|^2 + v total variation, x the
     map of the picture, G its Gram matrix; being relative, no term depends on the scale of the maps.
-    picture: `Picture`.   backbone: `features(image)` gives maps; it stays as it is.   content: number of the map, see `wanted`.
+    model: `Picture`.   backbone: `features(image)` gives maps; it stays as it is.   content: number of the map, see `wanted`.
     batch: what `wanted` gives.   Gatys, Ecker, Bethge 2015, arXiv:1508.06576.   D2L 13.12
     """
 
     def __init__(
         self,
-        picture: nn.Module,
+        model: nn.Module,
         backbone: nn.Module,
         content: int = 2,
         content_weight: float = 1.0,
@@ -67,7 +67,7 @@ class StyleTransfer(Task):
         variation_weight: float = 1.0,
     ):
         super().__init__()
-        self.picture, self.backbone, self.content = picture, backbone.requires_grad_(False), content
+        self.model, self.backbone, self.content = model, backbone.requires_grad_(False), content
         self.weights = {"content": content_weight, "style": style_weight, "variation": variation_weight}
         self.metrics = MetricCollection({name: MeanLoss() for name in (*self.weights, "loss")}, compute_groups=False)
 
@@ -77,10 +77,13 @@ class StyleTransfer(Task):
         self.backbone.eval()
         return self
 
+    def maps(self, image: Tensor) -> list[Tensor]:
+        return self.backbone.features(image)  # type: ignore[operator]
+
     def terms(self, batch: Batch) -> dict[str, Tensor]:
-        """The content, style and variation terms, not weighed."""
-        image = self.picture()
-        maps = self.backbone.features(image)  # type: ignore[operator]
+        """The content, style and variation terms, summed over the images and not weighed."""
+        image = self.model()
+        maps = self.maps(image)
         grams = [batch[f"gram_{number}"] for number in range(len(maps))]
         return terms(maps, image, batch["content"], grams, self.content)
 
@@ -88,17 +91,17 @@ class StyleTransfer(Task):
         return sum(self.weights[name] * term for name, term in terms.items())  # type: ignore[return-value]
 
     def losses(self, batch: Batch) -> Iterator[tuple[nn.Module, Tensor, int]]:
-        yield self.picture, self.total(self.terms(batch)), 1
+        yield self.model, self.total(self.terms(batch)), len(batch["image"])
 
     def evaluate(self, batch: Batch) -> None:
-        terms = self.terms(batch)
+        terms, count = self.terms(batch), len(batch["image"])
         for name, term in {**terms, "loss": self.total(terms)}.items():
-            self.metrics[name].update(term)
+            self.metrics[name].update(term / count, count)
 
     @torch.inference_mode()
     def predict(self, inputs: Batch) -> dict[str, Any]:
         """image: the picture, uint8, whatever the inputs are."""
-        return {"image": (self.picture().clamp(0, 1) * 255).round().to(torch.uint8)}
+        return {"image": (self.model().clamp(0, 1) * 255).round().to(torch.uint8)}
 
     def draw(self, inputs: Batch, predicted: dict[str, Any]) -> Figure:
         """The picture, pixel for pixel."""
@@ -106,8 +109,8 @@ class StyleTransfer(Task):
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """The picture by itself, and between the two images that it is made of."""
-        image = self.picture().detach()
-        content, painting = (figures.scaled(batch[name]) for name in ("image", "style"))
+        image = self.model().detach()
+        content, painting = (scaled(batch[name]) for name in ("image", "style"))
         return {
             "picture": figures.picture(image[0]),
             "content, picture, style": figures.image_grid(torch.cat([content, image, painting])),

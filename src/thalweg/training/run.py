@@ -22,7 +22,7 @@ from tqdm import tqdm
 from thalweg.build import load, save
 from thalweg.training import distribution
 from thalweg.training.loop import Training, evaluate
-from thalweg.training.machine import place_module
+from thalweg.training.machine import place_module, trim_memory
 from thalweg.training.optimisers import Together, parts
 from thalweg.training.recorder import Diverged, Recorder
 from thalweg.training.task import Task
@@ -167,6 +167,7 @@ def _train(training: Training, folder: Path, best: dict[str, Any], recorder: Rec
                 if recorder:
                     best.update(seconds=recorder.seconds, lines=recorder.lines)
                 training.save(folder / "checkpoints", best)
+                trim_memory()
             if recorder and recorder.latest:
                 bar.set_postfix(_shown(recorder.latest, best), refresh=False)
             if stop and not last:

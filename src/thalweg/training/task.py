@@ -18,7 +18,7 @@ class Task(nn.Module):
     """What is learned. Override `loss`, or `losses` where there are several players or something to do after a step.
 
     Attributes a task may set: `metrics` (a torchmetrics collection that `evaluate` feeds), `reads` (what a user hands
-    to `predict`: "image" or "text").
+    to `predict`: "image", "text" or "video").
     """
 
     reads: str = "image"

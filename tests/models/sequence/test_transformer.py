@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from thalweg.models.sequence.transformer import Attention, Block, Transformer
+from thalweg.layers.cross_attention import Attention, Block
+from thalweg.models.sequence.transformer import Transformer
 
 
 def pair() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from thalweg.build import adapt, build, load, save, unallocated
-from thalweg.models.vision.vit import ViT, resize, vit_base_16, vit_small_16, vit_tiny_16
+from thalweg.layers.position import sinusoidal
+from thalweg.models.vision.vit import ViT, resize, sizes, vit_base_16, vit_small_16, vit_tiny_16
 
 
 def small(**arguments):
@@ -96,6 +97,26 @@ def test_without_positions_the_order_of_the_patches_does_not_matter(pool):
     assert (model(image) - model(exchanged)).abs().max() > 1e-3
     nn.init.zeros_(model.position)
     torch.testing.assert_close(model(image), model(exchanged), rtol=1e-10, atol=1e-10)
+    model = small(pool=pool, position="none")
+    assert model.position is None
+    torch.testing.assert_close(model(image), model(exchanged), rtol=1e-10, atol=1e-10)
+
+
+def test_sines_say_the_row_in_one_half_and_the_column_in_the_other():
+    model = small(image_size=9, pool="mean", position="sinusoidal")
+    image = torch.randn(2, 2, 9, 9, dtype=torch.float64)
+    code = torch.stack([torch.cat([sinusoidal(i, 1, 4, image)[0], sinusoidal(j, 1, 4, image)[0]]) for i in range(3)
+                        for j in range(3)])  # fmt: skip
+    told = small(image_size=9, pool="mean")
+    told.load_state_dict({**model.state_dict(), "position": code[None]})
+    torch.testing.assert_close(model(image), told(image), rtol=1e-10, atol=1e-10)
+    assert "position" not in model.state_dict()
+    assert resize(model, 12)(torch.randn(1, 2, 12, 12, dtype=torch.float64)).shape == (1, 3)
+
+
+def test_positions_that_no_other_library_has_are_not_exported():
+    with pytest.raises(ValueError, match="position='none': the ViTs of timm and transformers learn it"):
+        sizes(small(position="none"))
 
 
 def test_dropout_acts_in_training_alone():
@@ -133,6 +154,7 @@ def test_a_resized_model_loads_from_its_folder(tmp_path):
         ({"image_size": 7}, "image_size=7.*patch_size=3"),
         ({"num_heads": 3}, "embed_dim=8.*num_heads=3"),
         ({"pool": "max"}, "pool='max': expected cls or mean"),
+        ({"position": "rotary"}, "position='rotary': expected learned, sinusoidal or none"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(arguments, words, monkeypatch):

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate
 
 from thalweg.layers.attention import attention
+from thalweg.layers.position import sinusoidal
 from thalweg.weights import Config, Layout, patterns, understood
 
 Pool = Literal["cls", "mean"]
+Position = Literal["learned", "sinusoidal", "none"]
 
 
 class Attention(nn.Module):
@@ -62,6 +64,8 @@ class ViT(nn.Module):
 
     image_size, patch_size: extents in pixels, so there are (image_size / patch_size)^2 patches.
     pool: what the head reads, "cls" a learned token beside the patches, "mean" the mean of the patches.
+    position: what says where a patch lies: learned numbers, or the sines of its row and those of its column (Beyer et al. 2022,
+    arXiv:2205.01580), or nothing: then an image is a set of patches (section D.4 compares them).
     image: [batch channel height width] -> logits [batch class].   ValueError if the sizes do not divide.
     """
 
@@ -77,6 +81,7 @@ class ViT(nn.Module):
         pool: Pool = "cls",
         dropout: float = 0.0,
         eps: float = 1e-6,
+        position: Position = "learned",
     ):
         super().__init__()
         if image_size % patch_size or embed_dim % num_heads:
@@ -84,28 +89,42 @@ class ViT(nn.Module):
                              f"and of num_heads={num_heads}")  # fmt: skip
         if pool not in ("cls", "mean"):
             raise ValueError(f"pool={pool!r}: expected cls or mean")
+        if position not in ("learned", "sinusoidal", "none"):
+            raise ValueError(f"position={position!r}: expected learned, sinusoidal or none")
         self.image_size = image_size
         self.embedding = nn.Conv2d(in_channels, embed_dim, patch_size, patch_size)  # W patch + b, every patch by itself
         self.class_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if pool == "cls" else None
-        self.position = nn.Parameter(torch.empty(1, (image_size // patch_size) ** 2 + (pool == "cls"), embed_dim))
+        self.encoding, side = position, image_size // patch_size
+        self.position = nn.Parameter(torch.empty(1, side**2 + (pool == "cls"), embed_dim)) if position == "learned" else None
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(embed_dim, num_heads, dropout, eps) for _ in range(num_layers))
         self.norm = nn.LayerNorm(embed_dim, eps)
         self.head = nn.Linear(embed_dim, num_classes)
         self.apply(_initialise)
-        nn.init.trunc_normal_(self.position, std=0.02)
+        if self.position is not None:
+            nn.init.trunc_normal_(self.position, std=0.02)
 
     def forward(self, image: Tensor) -> Tensor:
         if image.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(f"image: {tuple(image.shape[-2:])} pixels, expected {self.image_size} by {self.image_size}")
-        x = self.embedding(image).flatten(2).transpose(1, 2)  # [batch time embed]
+        x = self.embedding(image)
+        if self.encoding == "sinusoidal":
+            x = x + _places(x.shape[-1], x.shape[1], x)
+        x = x.flatten(2).transpose(1, 2)  # [batch time embed]
         if self.class_token is not None:
             x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1)
-        x = self.dropout(x + self.position)
+        x = self.dropout(x if self.position is None else x + self.position)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
         return self.head(x.mean(1) if self.class_token is None else x[:, 0])
+
+
+def _places(side: int, dim: int, like: Tensor) -> Tensor:
+    """The code of its row in the first half of the dimensions, that of its column in the other.   [dim side side]"""
+    row = sinusoidal(0, side, dim // 2, like).T[:, :, None].expand(-1, -1, side)
+    column = sinusoidal(0, side, dim - dim // 2, like).T[:, None].expand(-1, side, -1)
+    return torch.cat([row, column])
 
 
 def _initialise(module: nn.Module) -> None:
@@ -120,11 +139,13 @@ def resize(model: ViT, image_size: int) -> ViT:
     if image_size % patch:
         raise ValueError(f"image_size={image_size}: expected a multiple of patch_size={patch}")
     before, after = model.image_size // patch, image_size // patch
+    model.image_size = image_size
+    if model.position is None:
+        return model
     token, grid = model.position.detach().split([model.position.shape[1] - before**2, before**2], 1)
     grid = grid.unflatten(1, (before, before)).permute(0, 3, 1, 2)  # [1 embed height width]
     grid = interpolate(grid, (after, after), mode="bicubic", antialias=True)
     model.position = nn.Parameter(torch.cat([token, grid.flatten(2).transpose(1, 2)], 1))
-    model.image_size = image_size
     return model
 
 
@@ -144,7 +165,9 @@ def vit_base_16(**arguments: Any) -> ViT:
 
 
 def sizes(model: ViT) -> dict[str, Any]:
-    """What ViT was given."""
+    """What ViT was given.   ValueError where positions are not learned: no other library's ViT is like that."""
+    if model.encoding != "learned":
+        raise ValueError(f"position={model.encoding!r}: the ViTs of timm and transformers learn it")
     first: Any = model.blocks[0]
     return {"embed_dim": model.head.in_features, "num_layers": len(model.blocks), "num_heads": first.attention.num_heads,
             "image_size": model.image_size, "patch_size": model.embedding.kernel_size[0],

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
-from thalweg.training.optimisers.blocks import Blockwise, correction, denominators, track
+from thalweg.training.optimisers.blocks import Blockwise
 from thalweg.training.optimisers.groups import MakeOptimizer, check, trainable
 
 
@@ -77,16 +78,22 @@ class LAMB(Blockwise):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "scaled": True})
 
     def update(self, group: dict[str, Any], number: int, *lists: list[Tensor]) -> None:
-        parameters, gradients, means, squares = lists
-        track(gradients, means, squares, group["betas"])
-        a, b = correction(number, group["betas"])
-        divisors = denominators(squares, b * group["eps"])
+        parameters, *others = lists
         if not group["scaled"]:
-            torch._foreach_addcdiv_(parameters, means, divisors, -group["lr"] * a)
+            _adam(group, number, group["lr"], parameters, *others)
             return
-        changes = torch._foreach_mul(parameters, group["weight_decay"])
-        torch._foreach_addcdiv_(changes, means, divisors, a)
+        changes = [torch.zeros_like(x) for x in parameters]
+        _adam(group, number, 1.0, changes, *others)  # torch's one kernel: from zero by a rate of one is Adam's change itself
+        torch._foreach_add_(changes, parameters, alpha=-group["weight_decay"])
         weights, sizes = _lengths(parameters), _lengths(changes)
-        ratios = torch.where((weights > 0) & (sizes > 0), weights / sizes, 1.0)
+        ratios = group["lr"] * torch.where((weights > 0) & (sizes > 0), weights / sizes, 1.0)
         torch._foreach_mul_(changes, ratios.unbind())
-        torch._foreach_add_(parameters, changes, alpha=-group["lr"])
+        torch._foreach_add_(parameters, changes)
+
+
+def _adam(group: dict[str, Any], number: int, lr: float, moved: list[Tensor], *lists: list[Tensor]) -> None:
+    """A step of Adam on what is moved, by gradients, means and squares: moved = moved - lr m' / (sqrt(v') + eps)."""
+    steps = [*torch.full((len(moved),), number - 1.0, device=moved[0].device).unbind()]
+    (gradients, means, squares), (beta1, beta2) = lists, group["betas"]
+    adam(moved, gradients, means, squares, [], steps, fused=True, amsgrad=False, beta1=beta1, beta2=beta2, lr=lr,
+         weight_decay=0.0, eps=group["eps"], maximize=False)  # fmt: skip
