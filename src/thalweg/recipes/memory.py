@@ -75,4 +75,4 @@ def adding_problem(*, cell: Literal["rnn", "irnn", "gru", "lstm"] = "irnn", time
     model = build(Reader, in_features=2, out_features=1, hidden_dim=hidden_dim, cell=cell)
     return Experiment(task=build(Regression, model=model, targets=["sum"]), train=TensorStream(train, batch_size, shuffle=True),
                       valid=TensorStream(valid, 250), test=TensorStream(test, 250), epochs=epochs, optimizer=adam(lr),
-                      schedule=warmup(0.05, linear()), clip=1.0, monitor="rmse")  # fmt: skip
+                      schedule=warmup(0.05, linear()), clip=0.1, monitor="rmse")  # fmt: skip
