@@ -39,6 +39,14 @@ def test_a_word_that_always_comes_with_another_comes_from_it():
     assert [row.tolist() for row in aligned] == [[0, 1, 1], [0, 0, 1], [1, 0], [0]]
 
 
+def test_the_table_is_of_what_is_to_be_learned_alone():
+    draw = torch.Generator().manual_seed(0)
+    source, target = ([torch.randint(3, 9, (4,), generator=draw) for _ in range(40)] for _ in range(2))
+    found = ibm_model_1(source, target, learned=30)
+    assert [row.tolist() for row in found[:30]] == [row.tolist() for row in ibm_model_1(source[:30], target[:30])]
+    assert [row.tolist() for row in found] != [row.tolist() for row in ibm_model_1(source, target)]
+
+
 def test_fertilities_sum_to_the_length_of_the_target():
     aligned, mask = torch.randint(4, (20, 6)), torch.arange(6) < torch.randint(1, 7, (20, 1))
     counts = fertilities(aligned, mask, 4)

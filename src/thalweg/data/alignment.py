@@ -7,13 +7,16 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 
-def ibm_model_1(source: Sequence[Tensor], target: Sequence[Tensor], iterations: int = 8) -> list[Int[Tensor, " time"]]:
+def ibm_model_1(
+    source: Sequence[Tensor], target: Sequence[Tensor], iterations: int = 8, learned: int | None = None
+) -> list[Int[Tensor, " time"]]:
     """For every word of a target the place of the source word that it comes from, for each pair of sentences.
 
     Every target word comes from one source word, whichever as likely before the words are seen: a_t = argmax_s p(y_t | x_s).
     Expectation-maximisation finds the table, from an even start: c_ts = p(y_t | x_s) / sum_s' p(y_t | x_s'), and p(y | x) = the
     sum of the c_ts of all places where x and y are, divided by the same for all y. All pairs of words that meet are one long
     list, so that a pass over a corpus is three sums.   source, target: tokens, a tensor a sentence.
+    learned: how many of the pairs, the first, the table is found from; all if None.
     ValueError if there are not as many targets as sources, or if a sentence is empty.
     Brown, Della Pietra, Della Pietra, Mercer 1993.
     """
@@ -31,12 +34,13 @@ def ibm_model_1(source: Sequence[Tensor], target: Sequence[Tensor], iterations: 
     vocab = int(written.max()) + 1
     kinds, kind = torch.unique(read * vocab + written, return_inverse=True)
     giver = kinds // vocab
-    table = torch.ones(len(kinds), dtype=torch.float64)
+    table, tiny = torch.ones(len(kinds), dtype=torch.float64), 1e-300  # where nothing was learned, nothing is likely
+    counts = (sentence < (len(source) if learned is None else learned))[place]
     for _ in range(iterations):
         likely = table[kind]
-        share = likely / torch.zeros(len(sentence), dtype=torch.float64).index_add(0, place, likely)[place]
-        table = torch.zeros_like(table).index_add(0, kind, share)
-        table = table / torch.zeros(int(giver.max()) + 1, dtype=torch.float64).index_add(0, giver, table)[giver]
+        total = torch.zeros(len(sentence), dtype=torch.float64).index_add(0, place, likely).clamp(min=tiny)
+        table = torch.zeros_like(table).index_add(0, kind, likely / total[place] * counts)
+        table = table / torch.zeros(int(giver.max()) + 1, dtype=torch.float64).index_add(0, giver, table).clamp(min=tiny)[giver]
     likely = table[kind]
     best = torch.zeros(len(sentence), dtype=torch.float64).scatter_reduce(0, place, likely, "amax")
     chosen = torch.where(likely == best[place], at, int(reads.max()))  # of equals the first

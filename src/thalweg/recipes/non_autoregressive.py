@@ -45,7 +45,7 @@ def _corpus(teacher: Path | None) -> tuple[Corpus, dict[str, Any]]:
     task = load(teacher / "model")
     if not isinstance(task, Transduction):
         raise ValueError(f"teacher={teacher}: a {type(task).__name__}, expected a run of transformer-tatoeba or the like")
-    words = {f"{side}_words": " ".join(getattr(task, f"{side}_words").words[4:]) for side in ("source", "target")}
+    words = {f"{side}_words": " ".join(getattr(task, side).words[4:]) for side in ("source", "target")}
     return replace(corpus, train=_taught(task, teacher, corpus.train)), {**words, "teacher": task.model}
 
 
@@ -64,31 +64,30 @@ def _parallel(make: Callable[[Sizes, int], nn.Module], task: type[ParallelTransd
     """Pairs are learned by what `make` builds of the sizes of a network and the length of the longest target.
 
     align: finds for every word of a target the place that it comes from, where the task asks for fertilities; it is given the
-    teacher, the sources and targets to learn from, and those that are asked for.
+    teacher, sources and targets, and how many of them, the first, are there to learn from.
     """
     corpus, known = _corpus(teacher)
     words = [Words(known[f"{side}_words"]) for side in ("source", "target")]
+    everything = [*corpus.train, *corpus.valid, *corpus.test]
+    source, target = ([tokens.encode(pair[side]) for pair in everything] for side, tokens in enumerate(words))
+    aligned = None if align is None else align(known.get("teacher"), source, target, len(corpus.train))
 
-    def encoded(part: list[Pair]) -> list[list[Tensor]]:
-        return [[tokens.encode(pair[side]) for pair in part] for side, tokens in enumerate(words)]
+    def stream(start: int, end: int, batch_size: int, shuffle: bool = False) -> Pairs:
+        if aligned is None:
+            return Pairs(source[start:end], target[start:end], batch_size, shuffle=shuffle)
+        return FertilePairs(source[start:end], target[start:end], aligned[start:end], batch_size, shuffle=shuffle)
 
-    def stream(part: list[Pair], batch_size: int, shuffle: bool = False) -> Pairs:
-        source, target = encoded(part)
-        if align is None:
-            return Pairs(source, target, batch_size, shuffle=shuffle)
-        return FertilePairs(source, target, align(known.get("teacher"), *learned, source, target), batch_size, shuffle=shuffle)
-
-    learned = encoded(corpus.train)
-    train = stream(corpus.train, batch_size, shuffle=True)
+    learned, chosen, whole = len(corpus.train), len(corpus.train) + len(corpus.valid), len(everything)
+    train, valid, test = stream(0, learned, batch_size, shuffle=True), stream(learned, chosen, 250), stream(chosen, whole, 250)
     longest = 10 + max(map(len, train.target))
     sizes = {"source_vocab_size": len(words[0]), "target_vocab_size": len(words[1]), "embed_dim": embed_dim,
              "num_layers": num_layers, "num_heads": 4, "hidden_dim": 512, "dropout": dropout}  # fmt: skip
     learner = build(task, model=make(sizes, longest), longest=longest, **known, **of_task)
     notes = {"pairs": ", ".join(f"{name} {len(getattr(corpus, name)):,}" for name in ("train", "valid", "test")),
              "targets": "what people wrote" if teacher is None else f"what {teacher} wrote"}  # fmt: skip
-    return Experiment(task=learner, train=train, valid=stream(corpus.valid, 250), test=stream(corpus.test, 250),
-                      epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2), schedule=warmup(0.05, linear()), clip=1.0,
-                      monitor="bleu", notes=notes)  # fmt: skip
+    return Experiment(task=learner, train=train, valid=valid, test=test, epochs=epochs,
+                      optimizer=adamw(lr, weight_decay=1e-2), schedule=warmup(0.05, linear()), clip=1.0, monitor="bleu",
+                      notes=notes)  # fmt: skip
 
 
 def _with_length(sizes: Sizes, longest: int) -> nn.Module:
@@ -139,12 +138,9 @@ def fertility_tatoeba(*, teacher: Path | None = None, labels: Literal["aligner",
     if labels == "attention" and teacher is None:
         raise ValueError("labels='attention': expected a teacher, whose attention it is")
 
-    def align(model: nn.Module | None, *sentences: list[Tensor]) -> list[Tensor]:
-        train_source, train_target, source, target = sentences
-        unended = [[sentence[:-1] for sentence in side] for side in (train_target, target)]
-        if labels == "attention":
-            return looked_at(model, source, unended[1])
-        return ibm_model_1([*train_source, *source], [*unended[0], *unended[1]])[len(train_source) :]
+    def align(model: nn.Module | None, source: list[Tensor], target: list[Tensor], learned: int) -> list[Tensor]:
+        unended = [sentence[:-1] for sentence in target]
+        return looked_at(model, source, unended) if labels == "attention" else ibm_model_1(source, unended, learned=learned)
 
     def make(sizes: Sizes, longest: int) -> nn.Module:
         if converged is not None:
