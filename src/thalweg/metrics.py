@@ -13,6 +13,8 @@ from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.text import SacreBLEUScore
 from torchmetrics.utilities import dim_zero_cat
 
+from thalweg.vocabulary import scaled
+
 
 class MeanLoss(MeanMetric):
     """The mean of the terms of a loss, of which less is better."""

@@ -54,7 +54,8 @@ def beam_search(
         total = candidates.flatten(1).gather(1, chosen)
         lasted, ended = lasted.gather(1, parent), ended.gather(1, parent) | (word == eos)
         tokens = torch.cat([tokens.gather(1, parent[..., None].expand_as(tokens)), word[..., None]], -1)
-        cache[:] = [held.index_select(0, (first + parent).flatten()) for held in cache]
+        if beam > 1:
+            cache[:] = [held.index_select(0, (first + parent).flatten()) for held in cache]
         if ended.all():
             break
     score, order = (total / lasted.clamp(min=1) ** length_penalty).sort(1, descending=True)

@@ -32,6 +32,7 @@ from thalweg.training.optimisers import adamw
 from thalweg.training.schedules import linear, warmup
 from thalweg.weights import write_whole
 
+VALID = 250  # pairs that choose the weights: each is translated in dozens of passes, by every way that is measured
 Sizes = dict[str, Any]
 Align = Callable[..., list[Tensor]]
 
@@ -77,15 +78,15 @@ def _parallel(make: Callable[[Sizes, int], nn.Module], task: type[ParallelTransd
             return Pairs(source[start:end], target[start:end], batch_size, shuffle=shuffle)
         return FertilePairs(source[start:end], target[start:end], aligned[start:end], batch_size, shuffle=shuffle)
 
-    learned, chosen, whole = len(corpus.train), len(corpus.train) + len(corpus.valid), len(everything)
-    train, valid, test = stream(0, learned, batch_size, shuffle=True), stream(learned, chosen, 250), stream(chosen, whole, 250)
+    learned, last = len(corpus.train), len(corpus.train) + len(corpus.valid)
+    train, valid = stream(0, learned, batch_size, shuffle=True), stream(learned, min(learned + VALID, last), 250)
     longest = 10 + max(map(len, train.target))
     sizes = {"source_vocab_size": len(words[0]), "target_vocab_size": len(words[1]), "embed_dim": embed_dim,
              "num_layers": num_layers, "num_heads": 4, "hidden_dim": 512, "dropout": dropout}  # fmt: skip
     learner = build(task, model=make(sizes, longest), longest=longest, **known, **of_task)
-    notes = {"pairs": ", ".join(f"{name} {len(getattr(corpus, name)):,}" for name in ("train", "valid", "test")),
+    notes = {"pairs": f"train {learned:,}, valid {valid.size:,}, test {len(everything) - last:,}",
              "targets": "what people wrote" if teacher is None else f"what {teacher} wrote"}  # fmt: skip
-    return Experiment(task=learner, train=train, valid=valid, test=test, epochs=epochs,
+    return Experiment(task=learner, train=train, valid=valid, test=stream(last, len(everything), 250), epochs=epochs,
                       optimizer=adamw(lr, weight_decay=1e-2), schedule=warmup(0.05, linear()), clip=1.0, monitor="bleu",
                       notes=notes)  # fmt: skip
 

@@ -14,7 +14,7 @@ from torchmetrics.regression import ExplainedVariance
 from thalweg import figures
 from thalweg.metrics import MeanLoss, MostWrong
 from thalweg.training import Task
-from thalweg.vocabulary import Batch
+from thalweg.vocabulary import Batch, scaled
 
 
 class Classification(Task):

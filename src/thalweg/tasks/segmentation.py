@@ -14,7 +14,7 @@ from thalweg import figures, losses
 from thalweg.data.segmentation import IGNORE
 from thalweg.metrics import BoundaryScore, MeanLoss, Worst
 from thalweg.training import Task
-from thalweg.vocabulary import Batch
+from thalweg.vocabulary import Batch, scaled
 
 
 class Segmentation(Task):
