@@ -37,7 +37,7 @@ def network(**sizes):
 
 def tokens(task, pairs):
     """Sources and targets."""
-    return [[words.encode(pair[side]) for pair in pairs] for side, words in enumerate((task.source_words, task.target_words))]
+    return [[words.encode(pair[side]) for pair in pairs] for side, words in enumerate((task.source, task.target))]
 
 
 def learned(task, steps, train=TRAIN, valid=VALID, stream=Pairs, lr=0.006):

@@ -92,7 +92,7 @@ def test_how_digits_move_is_learned_and_a_file_is_told(tmp_path):
     said = task.predict(batch, top_k=1)["label"]
     right = sum(row == [MOTIONS[label]] for row, label in zip(said, batch["label"].tolist(), strict=True))
     assert right > 0.3 * len(said)
-    assert set(task.figures(batch)) == {"confusion", "most wrong"}
+    assert set(training.evaluated.figures(batch)) == {"confusion", "most wrong"}
 
 
 def test_a_video_file_is_read_whole(tmp_path):

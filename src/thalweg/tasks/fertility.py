@@ -146,14 +146,14 @@ class FertilityByReward(Fertility):
         source_mask = batch["source_mask"]
         memory = self.model.network.encode(batch["source_tokens"], source_mask)
         choice = Categorical(logits=self.model.fertility(memory.states).float())
-        references = [self.target_words.decode(row) for row in batch["target_tokens"].tolist()]
+        references = [self.target.decode(row) for row in batch["target_tokens"].tolist()]
         drawn = choice.sample()
         rewards = []
         for plan in (drawn, choice.logits.argmax(-1)):
             copies, mask = repeated(batch["source_tokens"], self.bounded(plan * source_mask), PAD)
             words = self.follow(copies, mask, memory)[1].tolist()
             pairs = zip(words, references, strict=True)
-            found = [self.judge.score(self.target_words.decode(row).split(), reference.split()) for row, reference in pairs]
+            found = [self.judge.score(self.target.decode(row).split(), reference.split()) for row, reference in pairs]
             rewards.append(torch.tensor(found, device=drawn.device))
         return (choice.log_prob(drawn) * source_mask).sum(1), rewards[0], rewards[1]
 

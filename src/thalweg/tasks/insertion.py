@@ -138,10 +138,10 @@ class Editing(ParallelTransduction):
     def predict(self, inputs: dict[str, list[str]], *, iterations: int = 10, draft: str = "") -> dict[str, Any]:
         """text: what each text becomes.   inputs: text   iterations: rounds at most   draft: a translation to start from"""
         device = next(self.model.parameters()).device
-        sources = pad_sequence([self.source_words.encode(text) for text in inputs["text"]], batch_first=True).to(device)
-        start = self.target_words.encode(draft)[:-1].to(device).expand(len(sources), -1)
+        sources = pad_sequence([self.source.encode(text) for text in inputs["text"]], batch_first=True).to(device)
+        start = self.target.encode(draft)[:-1].to(device).expand(len(sources), -1)
         written = self.edited(sources, sources != PAD, start, iterations)
-        return {"text": [self.target_words.decode(row) for row in written.tolist()]}
+        return {"text": [self.target.decode(row) for row in written.tolist()]}
 
 
 class JointInsertion(ParallelTransduction):
@@ -183,7 +183,7 @@ class JointInsertion(ParallelTransduction):
     def evaluate(self, batch: Batch) -> None:
         super().evaluate(batch)
         back, truth = self.other(unframed(batch), 0), batch["source_tokens"]
-        written, references = ([self.source_words.decode(row) for row in side.tolist()] for side in (back, truth))
+        written, references = ([self.source.decode(row) for row in side.tolist()] for side in (back, truth))
         self.metrics["bleu_back"].update(written, [[reference] for reference in references])
 
     @torch.inference_mode()
@@ -195,5 +195,5 @@ class JointInsertion(ParallelTransduction):
         if not back:
             return self.translate(inputs["text"], iterations=iterations)
         device = next(self.model.parameters()).device
-        texts = pad_sequence([self.target_words.encode(text) for text in inputs["text"]], batch_first=True).to(device)
-        return {"text": [self.source_words.decode(row) for row in self.other(plain(texts), 0, iterations).tolist()]}
+        texts = pad_sequence([self.target.encode(text) for text in inputs["text"]], batch_first=True).to(device)
+        return {"text": [self.source.decode(row) for row in self.other(plain(texts), 0, iterations).tolist()]}

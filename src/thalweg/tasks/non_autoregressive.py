@@ -53,7 +53,7 @@ class ParallelTransduction(Task):
         super().__init__()
         self.model, self.longest = model, longest
         self.teacher = teacher if teacher is None else teacher.requires_grad_(False)
-        self.source_words, self.target_words = Words(source_words), Words(target_words)
+        self.source, self.target = Words(source_words), Words(target_words)
         metrics: dict[str, Any] = {
             "loss": MeanLoss(),
             "bleu": BLEUScore(),
@@ -76,10 +76,10 @@ class ParallelTransduction(Task):
     def evaluate(self, batch: Batch) -> None:
         total, count = self.loss(batch)
         self.metrics["loss"].update(total / count, count)
-        references = [self.target_words.decode(row) for row in batch["target_tokens"].tolist()]
+        references = [self.target.decode(row) for row in batch["target_tokens"].tolist()]
         for name, how in {"bleu": {}, **self.ways}.items():
             written = self.write(batch["source_tokens"], batch["source_mask"], **how)
-            translations = [self.target_words.decode(row) for row in written.tolist()]
+            translations = [self.target.decode(row) for row in written.tolist()]
             self.metrics[name].update(translations, [[reference] for reference in references])
             if name == "bleu":
                 self.metrics["phrase_bleu"].update(translations, references)
@@ -88,9 +88,9 @@ class ParallelTransduction(Task):
 
     def translate(self, texts: list[str], **how: int) -> dict[str, Any]:
         """What `predict` answers: what `write` makes of texts."""
-        sources = [self.source_words.encode(text) for text in texts]
+        sources = [self.source.encode(text) for text in texts]
         tokens = pad_sequence(sources, batch_first=True, padding_value=PAD).to(next(self.model.parameters()).device)
-        return {"text": [self.target_words.decode(row) for row in self.write(tokens, tokens != PAD, **how).tolist()]}
+        return {"text": [self.target.decode(row) for row in self.write(tokens, tokens != PAD, **how).tolist()]}
 
 
 def likely_lengths(said: Tensor, drafts: int) -> Tensor:
