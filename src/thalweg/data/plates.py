@@ -170,8 +170,8 @@ def seen_from(image: Tensor, corners: Tensor, size: Sequence[int]) -> Tensor:
     return grid_sample(image, grid, padding_mode="border", align_corners=False)
 
 
-def photographed(size: Sequence[int] = (32, 128), tilt: float = 0.12, dark: float = 0.25, defocus: float = 1.2,
-                 grain: float = 0.08) -> Augment:  # fmt: skip
+def photographed(size: Sequence[int] = (32, 128), tilt: float = 0.1, dark: float = 0.4, defocus: float = 1.0,
+                 grain: float = 0.05) -> Augment:  # fmt: skip
     """Plates as a camera at the roadside sees them: from the side, in the light there is, out of focus, with grain.
 
     size: [height width] of the photograph.   tilt: how far each corner moves at most, in extents of the plate's half.

@@ -112,7 +112,7 @@ def _check(right: bool, given: str, expected: str) -> None:
 
 def _reads(task: Task) -> Literal["image", "text"]:
     """What is sent to the task. ValueError if there is no way to serve it."""
-    if isinstance(task, Classification | Reading) or _draws(task):
+    if (isinstance(task, Classification | Reading) and task.reads == "image") or _draws(task):
         return "image"
     if task.reads == "text" and {"length", "temperature", "seed"} <= set(inspect.signature(task.predict).parameters):
         return "text"
