@@ -25,7 +25,7 @@ def test_every_recipe_runs_two_steps_and_leaves_a_model_and_a_report(name, tmp_p
         pytest.skip("THALWEG_DATA is not set: the real data sets are not at hand")
     out = tmp_path / "run"
     command = [sys.executable, "-m", "thalweg", "run", name, "--steps", "2", "--out", str(out), *EASED.get(name, [])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "run.json").read_text())["steps"] == 2
     assert (out / "model" / "model.safetensors").exists()
