@@ -21,7 +21,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d, affine_grid, dropout, grid_sample
 
-from thalweg.layers.dropout import LockedDropout, StochasticDepth
+from thalweg.layers.dropout import ByteDropout, LockedDropout, StochasticDepth
 from thalweg.layers.gating import Highway, maxout
 from thalweg.layers.regions import roi_align, roi_pool
 from thalweg.layers.reversible import Reversible, ReversibleBlock
@@ -96,6 +96,7 @@ def dropping() -> dict:
     x, sequence = torch.randn(64, 64, 28, 28), torch.randn(32, 128, 256)
     return {
         "stochastic_depth_timm": compared(StochasticDepth(0.1).train(), DropPath(0.1).train(), x, exact=False),
+        "byte_dropout_torch": compared(ByteDropout(0.1).train(), nn.Dropout(0.1).train(), sequence, exact=False),
         "locked_dropout_naive": compared(LockedDropout(0.3).train(), locked_by_loop, sequence, exact=False),
     }
 
