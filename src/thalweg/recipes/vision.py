@@ -104,14 +104,17 @@ def resnet_fashion_mnist(*, epochs: int = 25, batch_size: int = 128, lr: float =
 
 
 def resnet_cifar10(*, epochs: int = 80, batch_size: int = 128, lr: float = 0.2, width: int = 48,
-                   augment: bool = True) -> Experiment:  # fmt: skip
+                   augment: Literal["none", "moved", "mixed"] = "mixed") -> Experiment:  # fmt: skip
     """A small residual network names what is on photographs.   LBDL 5.2, 6.2, D2L 7.6, 13.1, 13.13
 
-    augment: whether training images are mirrored, shifted and mixed; without, it learns them by heart
+    augment: training images are left as they are, and learned by heart; mirrored and shifted; or pasted into each other
+        (CutMix) too, which pays where each is seen dozens of times
     """
     splits = cifar10()
     task = _classifier(build(resnet9, num_classes=10, width=width), splits)
-    data = splits.streams(batch_size, augment=[flip(), shift(4, "reflect"), cutmix(10)] if augment else [])
+    moved = [flip(), shift(4, "reflect")]
+    changes = {"none": [], "moved": moved, "mixed": [*moved, cutmix(10)]}
+    data = splits.streams(batch_size, augment=changes[augment])
     return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
                       optimizer=sgd(lr, momentum=0.9, nesterov=True, weight_decay=5e-4), schedule=warmup(0.15, linear()),
                       ema=0.999, monitor="accuracy")  # fmt: skip
