@@ -77,6 +77,20 @@ def classic_fashion_mnist(
                       monitor="accuracy")  # fmt: skip
 
 
+def alexnet_cifar10(*, augment: bool = True, epochs: int = 10, batch_size: int = 128, lr: float = 1e-3) -> Experiment:
+    """AlexNet names what is on photographs of 32x32 pixels.   LBDL 5.2, D2L 7.1, 13.1
+
+    augment: whether training images are mirrored and shifted; without, it learns them by heart
+    """
+    splits = cifar10()
+    network = build(alexnet, num_classes=10, channels=[32, 96, 192, 128, 128], hidden_dim=512, image_size=32, stem="small")
+    seeing = adapt(network, standardize, **moments(splits.train["image"]), size=[32, 32])
+    data = splits.streams(batch_size, augment=[flip(), shift(4, "reflect")] if augment else [])
+    return Experiment(task=build(Classification, model=seeing, classes=splits.classes, label_smoothing=0.05), train=data.train,
+                      valid=data.valid, test=data.test, epochs=epochs, optimizer=adamw(lr, weight_decay=0.05),
+                      schedule=warmup(0.15, cosine()), clip=1.0, ema=0.998, monitor="accuracy")  # fmt: skip
+
+
 def resnet_cifar10_depth(*, depth: int = 20, residual: bool = True, epochs: int = 8, batch_size: int = 128,
                          lr: float = 0.1) -> Experiment:  # fmt: skip
     """Does depth help? A network of 20 or 56 layers, plain or residual, names what is on photographs.   D2L 7.6, LBDL 5.2
