@@ -80,8 +80,12 @@ def test_reading_the_catalogue_imports_no_torch(words):
         (["sweep", "lenet-digits", "--parallel", "shard"], r"unknown argument --parallel"),
         (["predict", "/nowhere", "x.png"], r"/nowhere: neither a run with a model nor a model folder"),
         (["show", "resnet-1800"], r"resnet-1800"),
+        (
+            ["show", "--receptive-field", "linear-regression-diabetes"],
+            "Regression: expected a recipe whose model gives a map",
+        ),
         (["show", "--anchors", "lenet-digits"], r"Classification: expected a recipe whose detector has anchors"),
-        (["show"], r"show needs a SYSTEM, --graph, --variance or --anchors RECIPE"),
+        (["show"], r"show needs a SYSTEM, or a RECIPE for one of --graph"),
     ],
 )
 def test_an_error_is_one_line_that_names_the_thing(words, error, capsys):
@@ -96,12 +100,13 @@ def test_an_error_is_one_line_that_names_the_thing(words, error, capsys):
     assert re.search(error, text), text
 
 
-def test_missing_data_are_named(monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("words", [["run", "resnet-cifar10"], ["show", "--graph", "resnet-cifar10"]])
+def test_missing_data_are_named(words, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("THALWEG_DATA", str(tmp_path))
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
     with pytest.raises(SystemExit):
-        cli.main(["run", "resnet-cifar10", "--out", str(tmp_path / "run")])
-    assert "cifar-10-binary.tar.gz is neither in THALWEG_DATA" in capsys.readouterr().err
+        cli.main([*words, "--out", str(tmp_path / "run")])
+    assert "resnet-cifar10: cifar-10-binary.tar.gz is neither in THALWEG_DATA" in capsys.readouterr().err
 
 
 def test_a_private_recipe_runs_and_resumes(tmp_path, capsys):

@@ -237,7 +237,8 @@ def list_(words: list[str]) -> None:
         print(f"{row['id']:32} {row['kind']:24} {row['name'][0]} · {row['name'][1]}")
 
 
-DRAWINGS = {"graph": "draw_graph", "variance": "draw_variances", "anchors": "draw_anchors"}  # a module of inspection each
+DRAWINGS = {"graph": "draw_graph", "variance": "draw_variances", "anchors": "draw_anchors",
+            "receptive_field": "draw_receptive_fields"}  # a module of inspection each  # fmt: skip
 
 
 def show(words: list[str]) -> None:
@@ -252,16 +253,17 @@ def show(words: list[str]) -> None:
         "--variance", metavar="RECIPE", help="draw how large values and gradients of each layer are before training"
     )
     parser.add_argument("--anchors", metavar="RECIPE", help="draw the anchor boxes of a recipe's detector on a photograph")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="of the drawing (default graph, variance or anchors.png)")
+    parser.add_argument(
+        "--receptive-field", metavar="RECIPE", help="draw what a place of each map of a recipe's network sees of an image"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="of the drawing (default graph.png, variance.png ...)")
     values = _parse(parser, words)
     wanted = next((kind for kind in DRAWINGS if getattr(values, kind)), None)
     if wanted:
         recipe, out = launch.find(getattr(values, wanted)), launch.drawing_place(values.out or Path(f"{wanted}.png"))
         draw = getattr(import_module(f"thalweg.inspection.{wanted}"), DRAWINGS[wanted])
-        try:
+        with launch.mendable(recipe):
             print(draw(recipe.load()(), out))
-        except ValueError as error:
-            raise Problem(str(error)) from error
         print(f"drawing: {out}")
     elif values.system:
         from thalweg import catalogue
@@ -271,7 +273,7 @@ def show(words: list[str]) -> None:
         except LookupError as error:
             raise Problem(str(error.args[0])) from error
     else:
-        raise Problem("show needs a SYSTEM, --graph, --variance or --anchors RECIPE; `thalweg list` names the systems")
+        raise Problem("show needs a SYSTEM, or a RECIPE for one of --graph, --variance, --anchors, --receptive-field")
 
 
 def results(words: list[str]) -> None:

@@ -123,12 +123,12 @@ def experiment_of(recipe: Recipe, arguments: dict[str, Any], circumstances: dict
     import torch
 
     torch.manual_seed(circumstances["seed"])
-    with _mendable(recipe):
+    with mendable(recipe):
         return recipe.load()(**arguments)
 
 
 @contextlib.contextmanager
-def _mendable(recipe: Recipe) -> Iterator[None]:
+def mendable(recipe: Recipe) -> Iterator[None]:
     """What a recipe, or what it asks for, refuses is the person's to mend."""
     try:
         yield
@@ -150,7 +150,7 @@ def range_test(recipe: Recipe, arguments: dict[str, Any], circumstances: dict[st
     from thalweg.inspection.range_test import range_test as measure
     from thalweg.training import Training
 
-    with _mendable(recipe):
+    with mendable(recipe):
         training = Training(experiment, device=circumstances["device"], precision=circumstances["precision"])
         found = measure(training, steps=circumstances["steps"], progress=True)
         found.figure().savefig(circumstances["out"])
@@ -180,7 +180,7 @@ def train(
 
     warnings.showwarning = _tell  # type: ignore[assignment]
     experiment = experiment_of(recipe, arguments, circumstances)
-    with _mendable(recipe):
+    with mendable(recipe):
         if circumstances["steps"] is not None:
             experiment = dataclasses.replace(experiment, epochs=None, steps=circumstances["steps"])
         training = Training(experiment, device=circumstances["device"], precision=circumstances["precision"],
@@ -249,7 +249,7 @@ def sweep(recipe: Recipe, grid: dict[str, list[Any]], circumstances: dict[str, A
     todo = [(arguments, number) for arguments in points(grid) for number in range(folds or 1)]
     for turn, (arguments, number) in enumerate(todo, 1):
         experiment = experiment_of(recipe, arguments, circumstances)
-        with _mendable(recipe):
+        with mendable(recipe):
             experiment = candidate(experiment, metric=metric, steps=circumstances["steps"], fold=number, folds=folds,
                                    test=circumstances["test"])  # fmt: skip
             training = Training(experiment, device=circumstances["device"], precision=circumstances["precision"])

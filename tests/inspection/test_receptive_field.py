@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from thalweg import cli
 from thalweg.inspection.receptive_field import ReceptiveField, measured_receptive_field, receptive_field
 from thalweg.models.vision.lenet import lenet
 from thalweg.models.vision.resnet import resnet9
@@ -88,3 +89,10 @@ def test_what_has_no_field_is_refused(function, words):
 def test_a_place_that_sees_nothing_is_refused():
     with pytest.raises(ValueError, match=r"place=\(1, 1\): no pixel"):
         measured_receptive_field(lambda x: 0 * x, torch.rand(1, 1, 4, 4), (1, 1))
+
+
+def test_the_command_draws_the_field_of_each_map_over_an_image(tmp_path, capsys):
+    cli.main(["show", "--receptive-field", "unet-shapes", "--out", str(tmp_path / "field.png")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "stage 1: 5x5 pixels, every 1, of 64x64"
+    assert (tmp_path / "field.png").read_bytes().startswith(b"\x89PNG")

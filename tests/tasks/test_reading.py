@@ -60,6 +60,14 @@ def test_the_loss_of_a_text_is_that_of_all_ways_to_say_it():
         assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_a_direct_reader_adds_what_the_convolutions_see_of_each_column():
+    image = torch.rand(2, 1, 32, 40)
+    model = CRNN(5, width=4, hidden_dim=8, direct=True).eval()
+    both = model(image)
+    direct, model.direct = model.direct, None
+    assert_close(both - model(image), direct(model.stages(image).squeeze(2).mT))
+
+
 def test_a_text_too_long_for_the_columns_does_not_count():
     task = Reading(Given(), "ab")
     logits = torch.randn(2, 1, 2, 3, requires_grad=True)

@@ -2,10 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from thalweg.figures import draw_boxes
+from thalweg.layers.standardize import Standardized
+from thalweg.training import Experiment
 
 # Operations of autograd's graph that move nothing from place to place.
 POINTWISE = (
@@ -105,3 +111,44 @@ def measured_receptive_field(function: Callable[[Tensor], Tensor], image: Tensor
         raise ValueError(f"place={place}: no pixel of these images has a gradient there")
     places = seen.nonzero()
     return tuple(range(int(axis.min()), int(axis.max()) + 1) for axis in places.T)
+
+
+def _map(backbone: Any, stage: int, image: Tensor) -> Tensor:
+    return backbone.features(image)[stage]
+
+
+def draw_receptive_fields(experiment: Experiment, path: Path) -> str:
+    """Draws over an image what the middle place of each map of a backbone sees, and returns the fields, a line a map.
+
+    A frame is the field by arithmetic; bright is what the place depends on by its gradient, which few of the pixels in the
+    frame have much of (Luo et al. 2016, arXiv:1701.04128).   ValueError if the recipe's model gives no maps.
+    """
+    torch.manual_seed(0)
+    task: Any = experiment.task
+    modules = [module for module in task.modules() if not isinstance(module, Standardized)]
+    backbone: Any = next((module for module in modules if hasattr(module, "features")), None)
+    batch = next(iter(experiment.train.batches(0)))
+    if backbone is None or "image" not in batch:
+        raise ValueError(f"{type(task).__name__}: expected a recipe whose model gives a map a stage, such as lenet-digits")
+    for module in modules:
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
+            nn.init.ones_(module.weight)  # blocks that start as their shortcut would see through it alone
+    task.eval()
+    seen = task.model.standardize(batch["image"][:8]).requires_grad_()
+    shown, frames, lines = [], [], []
+    for stage, feature in enumerate(backbone.features(seen)):
+        place = tuple(side // 2 for side in feature.shape[-2:])
+        rows, columns = receptive_field(partial(_map, backbone, stage), seen[:1])
+        (gradient,) = torch.autograd.grad(feature[:, :, *place].square().sum(), seen, retain_graph=True)
+        heat = gradient.abs().mean((0, 1)).sqrt()
+        pixels = seen[:1].detach() * task.model.deviation + task.model.mean
+        shown.append((0.35 * pixels.clamp(0, 1) + 0.65 * heat / heat.max()).expand(-1, 3, -1, -1))
+        ends = [(field.start + at * field.step, field.size) for field, at in zip((rows, columns), place, strict=True)]
+        (top, height), (left, width) = ends
+        frames.append(torch.tensor([[left, top, left + width, top + height]]).float())
+        lines.append(f"stage {stage + 1}: {height}x{width} pixels, every {rows.step}, of {seen.shape[2]}x{seen.shape[3]}")
+    figure = draw_boxes(torch.cat(shown), frames, columns=min(4, len(shown)))
+    for axis, line in zip(figure.axes, lines, strict=False):
+        axis.set_title(line, fontsize=7)
+    figure.savefig(path)
+    return "\n".join(lines)

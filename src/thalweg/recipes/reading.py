@@ -38,7 +38,8 @@ def plate_reader(*, data: Path | None = None, epochs: float = 12, batch_size: in
                            f"{size[1]}x{size[0]}"}  # fmt: skip
         if report := folder.report():
             notes["left out or doubtful"] = report
-    model = build(CRNN, num_classes=1 + len(alphabet), in_channels=3, width=width, hidden_dim=hidden_dim, dropout=dropout)
+    model = build(CRNN, num_classes=1 + len(alphabet), in_channels=3, width=width, hidden_dim=hidden_dim, dropout=dropout,
+                  direct=True)  # fmt: skip
     seeing = adapt(model, standardize, **moments(splits.train.batch(0)["image"]), size=list(size))
     return Experiment(task=build(Reading, model=seeing, alphabet=alphabet), train=splits.train, valid=splits.valid,
                       test=splits.test, epochs=epochs, optimizer=adamw(lr, weight_decay=0.02), schedule=warmup(0.1, cosine()),

@@ -17,6 +17,8 @@ class CRNN(nn.Module):
     """image: [batch channel 32 width] -> logits [batch width/4-1 symbol], symbol 0 is the blank that says nothing.
 
     width: maps of the first convolution, of the last ones eight times as many.   hidden_dim: units of each direction.
+    direct: what the convolutions see in a column is also read as it is, and added to the logits: learned hundreds of steps
+    sooner than reading through the recurrent network, which begins by saying nothing but blanks.   Not in the paper.
     ValueError for images of another height, or narrower than 8 pixels.   The paper normalises two layers only, here all are.
     """
 
@@ -28,6 +30,7 @@ class CRNN(nn.Module):
         hidden_dim: int = 256,
         num_layers: int = 2,
         dropout: float = 0.0,
+        direct: bool = False,
     ):
         super().__init__()
         square, flat = nn.MaxPool2d(2), nn.MaxPool2d((2, 1))  # flat ones keep columns apart, for letters are narrow
@@ -42,13 +45,15 @@ class CRNN(nn.Module):
                                dropout=dropout if num_layers > 1 else 0.0)  # fmt: skip
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * hidden_dim, num_classes)
+        self.direct = nn.Linear(8 * width, num_classes) if direct else None
 
     def forward(self, image: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch time symbol"]:
         if image.shape[2] != HEIGHT or image.shape[3] < 8:
             raise ValueError(f"image: {image.shape[3]}x{image.shape[2]} pixels, expected a height of {HEIGHT} and a width of 8 "
                              "or more")  # fmt: skip
         columns = self.stages(image).squeeze(2).mT
-        return self.head(self.dropout(self.context(columns)[0]))
+        logits = self.head(self.dropout(self.context(columns)[0]))
+        return logits if self.direct is None else logits + self.direct(columns)
 
 
 def _stage(in_channels: int, out_channels: int, kernel_size: int = 3, padding: int = 1) -> nn.Sequential:
