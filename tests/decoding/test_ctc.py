@@ -1,6 +1,6 @@
 """Reading without being told where symbols stand: every path counted, one by one."""
 
-from itertools import groupby, product
+from itertools import groupby, pairwise, product
 
 import pytest
 import torch
@@ -89,6 +89,40 @@ def test_places_that_are_not_real_say_nothing():
     alone = logits[1:, :4]
     assert shorn(best_path(logits, mask)[1]) == shorn(best_path(alone)[0])
     (tokens, score), (one, its_score) = prefix_beam_search(logits, mask, beam=8), prefix_beam_search(alone, beam=8)
+    assert [shorn(row) for row in tokens[1]] == [shorn(row) for row in one[0]]
+    torch.testing.assert_close(score[1], its_score[0])
+
+
+def bigrams(symbols):
+    """log p of each symbol after each, and the model that says so; 0 stands before the first."""
+    table = torch.randn(symbols, symbols, dtype=torch.float64).log_softmax(-1)
+
+    def language(tokens, length):
+        last = tokens.gather(1, (length - 1).clamp(min=0)[:, None])[:, 0]
+        return table[torch.where(length > 0, last, 0)]
+
+    return table, language
+
+
+def test_a_language_model_adds_what_it_says_of_every_symbol():
+    logits, (table, language) = some_logits(), bigrams(3)
+    tokens, score = prefix_beam_search(logits, beam=80, language=language, weight=0.7, bonus=0.3)
+    for row, found, scored in zip(logits.softmax(-1), tokens, score, strict=True):
+        expected = {
+            text: torch.tensor(chance).log() + sum(0.7 * float(table[one, other]) + 0.3 for one, other in pairwise((0, *text)))
+            for text, chance in enumerated(row).items()
+        }
+        held = {shorn(each): float(value) for each, value in zip(found, scored, strict=True) if value > -torch.inf}
+        assert held == pytest.approx({text: float(value) for text, value in expected.items()}, rel=1e-6)
+        assert shorn(found[0]) == max(expected, key=expected.get)
+
+
+def test_what_a_language_model_says_of_places_that_are_not_real_does_not_count():
+    logits, (_, language) = some_logits(batch=2, time=6), bigrams(3)
+    mask = torch.arange(6) < torch.tensor([[6], [4]])
+    (tokens, score), (one, its_score) = (
+        prefix_beam_search(*given, beam=8, language=language, bonus=1.0) for given in ((logits, mask), (logits[1:, :4], None))
+    )
     assert [shorn(row) for row in tokens[1]] == [shorn(row) for row in one[0]]
     torch.testing.assert_close(score[1], its_score[0])
 

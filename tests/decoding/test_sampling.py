@@ -6,7 +6,18 @@ from itertools import islice
 import pytest
 import torch
 
-from thalweg.decoding.sampling import complete, generate, greedy, keep_nucleus, keep_top_k, sampling
+from thalweg.decoding.sampling import (
+    complete,
+    constrained,
+    generate,
+    greedy,
+    keep_min_p,
+    keep_nucleus,
+    keep_top_k,
+    one_of,
+    repetition_penalty,
+    sampling,
+)
 from thalweg.models.language.gpt import GPT
 from thalweg.models.language.rotary_gpt import RotaryGPT
 
@@ -94,6 +105,46 @@ def test_the_nucleus_is_its_definition(top_p):
     assert keep_nucleus(logits, top_p).tolist() == [naive_nucleus(row, top_p) for row in logits.tolist()]
 
 
+@pytest.mark.parametrize("min_p", [1e-9, 0.1, 1.0])
+def test_min_p_is_its_definition(min_p):
+    logits = 2 * torch.randn(6, 9, dtype=torch.float64)
+    for row, found in zip(logits.tolist(), keep_min_p(logits, min_p).tolist(), strict=True):
+        largest = max(math.exp(value) for value in row)
+        assert found == [value if math.exp(value) >= min_p * largest * (1 - 1e-12) else -math.inf for value in row]
+
+
+def test_what_was_read_is_penalised_once_however_often_it_was_read():
+    logits = torch.tensor([[2.0, -2.0, 3.0, -1.0], [1.0, 1.0, 1.0, 1.0]])
+    tokens = torch.tensor([[0, 1, 0], [3, 3, 3]])
+    found = repetition_penalty(2.0)(logits, tokens)
+    assert found.tolist() == [[1.0, -4.0, 3.0, -1.0], [1.0, 1.0, 1.0, 0.5]]
+
+
+def test_a_penalty_makes_a_text_of_more_different_tokens(model):
+    prompt = torch.tensor([1, 2])
+    plain, penalised = (complete(model, [prompt], 8, context=10, rules=rules)[0] for rules in ([], [repetition_penalty(1e3)]))
+    assert len(penalised.unique()) > len(plain.unique())
+
+
+def test_a_constraint_leaves_what_may_follow_and_refuses_a_dead_end(model):
+    even = constrained(lambda text: {(text[-1] + step) % 7 for step in (2, 4)})
+    text = complete(model, [torch.tensor([0]), torch.tensor([5])], 12, context=10, rules=[even])
+    for row in text:
+        assert set((row.diff() % 7).tolist()) <= {2, 4}
+    with pytest.raises(ValueError, match=r"allowed: nothing may follow the tokens \[3\]"):
+        complete(model, [torch.tensor([3])], 1, context=10, rules=[constrained(lambda text: ())])
+
+
+def test_one_of_some_answers_is_the_most_probable_where_they_part(model):
+    answers, prompt = [[1, 2], [1, 3, 3], [4]], torch.tensor([2, 5])
+    row = complete(model, [prompt], 6, context=10, rules=[one_of(answers, start=2, end=0)])[0].tolist()[2:]
+    said = row[: row.index(0)]
+    assert said in answers
+    assert set(row[len(said) :]) == {0}
+    with pytest.raises(ValueError, match="answers: none"):
+        one_of([], 0, 0)
+
+
 @pytest.mark.parametrize(
     ("options", "weights"),
     [
@@ -101,6 +152,8 @@ def test_the_nucleus_is_its_definition(top_p):
         ({"temperature": 0.5}, [64, 16, 4, 1, 1]),
         ({"temperature": 2.0, "top_k": 3}, [8**0.5, 2, 2**0.5, 0, 0]),
         ({"top_p": 0.7}, [8, 4, 0, 0, 0]),
+        ({"min_p": 0.25}, [8, 4, 2, 0, 0]),
+        ({"temperature": 0.5, "min_p": 0.25}, [64, 16, 0, 0, 0]),  # after the temperature
         ({"top_k": 2, "top_p": 0.6}, [8, 0, 0, 0, 0]),  # the nucleus of what top_k left: 8 / 12 is enough
     ],
 )
@@ -123,6 +176,7 @@ def test_no_temperature_is_greedy():
         ({"top_k": 0}, "top_k=0: expected at least 1"),
         ({"top_p": 0.0}, r"top_p=0.0: expected a number in \(0, 1\]"),
         ({"top_p": 1.5}, "top_p=1.5"),
+        ({"min_p": 0.0}, r"min_p=0.0: expected a number in \(0, 1\]"),
     ],
 )
 def test_options_that_mean_nothing_are_refused_by_name(options, message):

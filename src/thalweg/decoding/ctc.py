@@ -10,10 +10,14 @@ ones, whose probabilities the many paths to each share.
 Graves, Fernandez, Gomez, Schmidhuber 2006, "Connectionist temporal classification".
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+Language = Callable[[Tensor, Tensor], Tensor]
 
 
 def labelling(path: Int[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
@@ -33,9 +37,17 @@ def best_path(
 
 @torch.inference_mode()
 def prefix_beam_search(
-    logits: Float[Tensor, "batch time symbol"], mask: Bool[Tensor, "batch time"] | None = None, *, beam: int = 16
+    logits: Float[Tensor, "batch time symbol"],
+    mask: Bool[Tensor, "batch time"] | None = None,
+    *,
+    beam: int = 16,
+    language: Language | None = None,
+    weight: float = 0.5,
+    bonus: float = 0.0,
 ) -> tuple[Int[Tensor, "batch beam time"], Float[Tensor, "batch beam"]]:
-    """The most probable labellings found and log p of each, best first; behind the end of a labelling stands 0.
+    """The most probable labellings found and the score of each, best first; behind the end of a labelling stands 0.
+
+    score = log p(y | x) + weight log p_language(y) + bonus |y|,   log p(y | x) alone without a language model.
 
     A beginning y of a labelling has two probabilities, of the paths so far that end in a blank and in its last symbol l:
 
@@ -43,7 +55,9 @@ def prefix_beam_search(
 
     y' being y without l; after each place the `beam` best are kept. With a beam as wide as there are beginnings the
     probabilities are exact, else they are at most too small.
-    mask: True where a place is real.   ValueError if beam < 1.   Graves 2012, "Supervised sequence labelling", section 7.5.
+    mask: True where a place is real.   language: of beginnings [row time] and their lengths [row], log p of the symbol that
+    follows each, [row symbol].   bonus: for each symbol, since a language model by itself prefers short texts.
+    ValueError if beam < 1.   Graves 2012, "Supervised sequence labelling", section 7.5; Hannun et al. 2014, arXiv:1408.2873.
     """
     if beam < 1:
         raise ValueError(f"beam={beam}: expected at least 1")
@@ -54,6 +68,7 @@ def prefix_beam_search(
     blank = chances.new_full((batch, beam), -torch.inf)  # log b; of the empty beginnings, all alike, one counts
     blank[:, 0] = 0
     label = torch.full_like(blank, -torch.inf)  # log e
+    prior = torch.zeros_like(blank)  # what the score has besides log p(y | x)
     for t, chance in enumerate(chances.unbind(1)):
         total = torch.logaddexp(blank, label)
         last = tokens.gather(2, (length - 1).clamp(min=0)[..., None])[..., 0]
@@ -67,7 +82,12 @@ def prefix_beam_search(
         stays_blank = total + chance[:, :1]
         longer = longer.masked_fill((grows[..., None] & ends[:, None]).any(2), -torch.inf)  # counted just now
         longer[..., 0] = torch.logaddexp(stays_blank, stays_label)
-        best, place = longer.flatten(1).topk(beam)
+        added = torch.zeros_like(longer)
+        if language is not None:
+            said = language(tokens.flatten(0, 1), length.flatten()).view_as(longer)
+            added[..., 1:] = weight * said[..., 1:] + bonus
+        place = (longer + prior[..., None] + added).flatten(1).topk(beam).indices
+        best = longer.flatten(1).gather(1, place)
         parent, symbol = place // symbols, place % symbols
         same = symbol == 0
         after = (
@@ -76,13 +96,15 @@ def prefix_beam_search(
             length.gather(1, parent) + ~same,
             stays_blank.gather(1, parent).where(same, -torch.inf),
             torch.where(same, stays_label.gather(1, parent), best),
+            prior.gather(1, parent) + added.flatten(1).gather(1, place),
         )  # fmt: skip
         if mask is None:
-            tokens, length, blank, label = after
+            tokens, length, blank, label, prior = after
         else:
-            real, before = mask[:, t, None], (tokens, length, blank, label)
-            tokens, length, blank, label = (
+            real, before = mask[:, t, None], (tokens, length, blank, label, prior)
+            tokens, length, blank, label, prior = (
                 torch.where(real[..., None] if new.ndim == 3 else real, new, old)
                 for new, old in zip(after, before, strict=True)
             )
-    return tokens, torch.logaddexp(blank, label)
+    score, order = (torch.logaddexp(blank, label) + prior).sort(1, descending=True)
+    return tokens.gather(1, order[..., None].expand_as(tokens)), score

@@ -12,7 +12,7 @@ from torchmetrics import MetricCollection
 
 from thalweg import figures
 from thalweg.data.text import Characters
-from thalweg.decoding.sampling import complete, sampling
+from thalweg.decoding.sampling import complete, repetition_penalty, sampling
 from thalweg.metrics import MeanLoss, Perplexity
 from thalweg.tasks.scheduled_sampling import ScheduledSampling
 from thalweg.training import Task
@@ -97,18 +97,23 @@ class LanguageModelling(Task):
         temperature: float = 0.8,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
+        penalty: float = 1.0,
         seed: int = 0,
     ) -> dict[str, list[str]]:
         """text: each text and how it goes on.   inputs: text, of characters of the alphabet, at least one
 
-        length: characters to add.   temperature, top_k, top_p: see `sampling`.   seed: the same gives the same text.
+        length: characters to add.   temperature, top_k, top_p, min_p: see `sampling`.   penalty: see `repetition_penalty`.
+        seed: the same gives the same text.
         """
         if empty := [text for text in inputs["text"] if not text]:
             raise ValueError(f"text: {empty} has no character to go on from")
         device = next(self.model.parameters()).device
         prompts = [self.characters.encode(text).to(device) for text in inputs["text"]]
-        choose = sampling(temperature=temperature, top_k=top_k, top_p=top_p, generator=Generator(device).manual_seed(seed))
-        texts = complete(self.model, prompts, length, choose, context=self.context)  # type: ignore[arg-type]
+        random = Generator(device).manual_seed(seed)
+        choose = sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, generator=random)
+        rules = [repetition_penalty(penalty)] if penalty != 1 else []
+        texts = complete(self.model, prompts, length, choose, context=self.context, rules=rules)  # type: ignore[arg-type]
         return {"text": [self.characters.decode(tokens.tolist()) for tokens in texts]}
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
