@@ -109,9 +109,10 @@ def test_decoding_goes_no_further_ahead_than_it_says_and_its_threads_end(photos,
             assert not thread.is_alive()
 
 
-def test_a_split_made_by_the_person_is_kept(tmp_path):
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Train", "Validation", "TEST")])
+def test_a_split_made_by_the_person_is_kept(tmp_path, names):
     seed = 0
-    for part, count in {"train": 6, "val": 3, "test": 2}.items():
+    for part, count in zip(names, (6, 3, 2), strict=True):
         for name in ("a", "b"):
             for number in range(count):
                 seed += 1
@@ -120,7 +121,7 @@ def test_a_split_made_by_the_person_is_kept(tmp_path):
     streams = folder.streams((8, 8), 4)
     assert folder.classes == ("a", "b")
     assert [stream.size for stream in (streams.train, streams.valid, streams.test)] == [12, 6, 4]
-    assert {path.parts[-3] for path in paths(folder, "valid")} == {"val"}
+    assert {path.parts[-3] for path in paths(folder, "valid")} == {names[1]}
 
 
 @pytest.mark.parametrize(

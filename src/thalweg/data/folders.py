@@ -73,11 +73,11 @@ class ImageFolder:
 
     def _parts(self) -> dict[str, Path]:
         """The folders of training, validation and test images, where the person has split them."""
-        train = self.folder / "train"
-        if not (train.is_dir() and _subfolders(train)):
+        named = {path.name.lower(): path for path in _subfolders(self.folder)}  # Train is train
+        found = {part: named[name] for part, names in PARTS.items() for name in names if name in named}
+        if "train" not in found or not _subfolders(found["train"]):
             return {}
-        known = {path.name for path in _subfolders(train)}
-        found = {part: self.folder / name for part, names in PARTS.items() for name in names if (self.folder / name).is_dir()}
+        known = {path.name for path in _subfolders(found["train"])}
         for path in found.values():
             if unknown := sorted({sub.name for sub in _subfolders(path)} - known):
                 raise ValueError(f"data={self.folder}: {path.name} holds the classes {unknown}, which train does not")
