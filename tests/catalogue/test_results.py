@@ -139,8 +139,8 @@ def test_a_path_among_the_arguments_is_recorded_by_its_last_name(finished, tmp_p
     assert catalogue.runs(RECIPE)[0]["arguments"] == {"epochs": 3, "encoder": "byol", "pool": "cls"}
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
-def test_every_figure_of_the_readme_was_recorded(name):
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md", "docs/results.md"])
+def test_every_figure_of_the_tables_was_recorded(name):
     text = (Path(catalogue.__file__).parents[3] / name).read_text(encoding="utf8")
     rows = re.findall(r"^\| `([a-z0-9-]+)` \|\D*([\d.]+)( %)?", text, re.MULTILINE)
     assert len(rows) >= 8
