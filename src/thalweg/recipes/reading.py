@@ -17,7 +17,7 @@ from thalweg.training.schedules import cosine, warmup
 DRAWN = 12_000  # plates, as many new ones as the training needs to see
 
 
-def plate_reader(*, data: Path | None = None, epochs: float = 12, batch_size: int = 32, lr: float = 2e-3, width: int = 16,
+def plate_reader(*, data: Path | None = None, epochs: float = 6, batch_size: int = 32, lr: float = 2e-3, width: int = 16,
                  hidden_dim: int = 96, dropout: float = 0.1) -> Experiment:  # fmt: skip
     """A convolutional and recurrent network reads licence plates, or any line of text.   LBDL 1.1
 
