@@ -134,6 +134,15 @@ def test_an_installed_package_carries_its_results(monkeypatch, tmp_path):
     assert catalogue.results_folder() == package / "results"
 
 
+def test_paths_in_commands_and_notes_are_recorded_by_their_last_names_and_addresses_as_they_are(finished):
+    told = {"command": "thalweg run x --data /home/me/a.b/photos --lr 1/2 --pretrained timm/resnet18", "commit": "a1",
+            "notes": {"model": "from the weights of /mnt/w.pth, of https://example.org/a/b"}}  # fmt: skip
+    catalogue.record(finished(**told))
+    held = catalogue.runs(RECIPE)[0]
+    assert held["command"] == "thalweg run x --data photos --lr 1/2 --pretrained timm/resnet18"
+    assert held["notes"] == {"model": "from the weights of w.pth, of https://example.org/a/b"}
+
+
 def test_a_path_among_the_arguments_is_recorded_by_its_last_name(finished, tmp_path):
     catalogue.record(finished(arguments={"epochs": 3, "encoder": str(tmp_path / "out" / "byol"), "pool": "cls"}))
     assert catalogue.runs(RECIPE)[0]["arguments"] == {"epochs": 3, "encoder": "byol", "pool": "cls"}

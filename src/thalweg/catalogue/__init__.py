@@ -261,9 +261,8 @@ def record(run_folder: Path, folder: Path | None = None) -> Path:
     path = Path(run_folder) / "run.json"
     if not path.exists():
         raise ValueError(f"{run_folder}: no run there, run.json is missing")
-    facts = json.loads(path.read_text(encoding="utf8"))
+    facts = _shortened(json.loads(path.read_text(encoding="utf8")))
     facts["recipe"] = recipe = facts["recipe"].replace("_", "-")
-    facts["arguments"] = {name: _shortened(value) for name, value in facts["arguments"].items()}
     if not facts.get("metrics"):
         raise ValueError(f"{run_folder}: the run is not finished, it has no metrics")
     if not any(recipe in row.get("recipes", []) for row in rows().values()):
@@ -280,5 +279,9 @@ def record(run_folder: Path, folder: Path | None = None) -> Path:
 
 
 def _shortened(value: Any) -> Any:
-    """A path by its last name: where it lay says nothing to others."""
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    """With every absolute path by its last name, alone or in a text: where it lay says nothing to others."""
+    if isinstance(value, dict):
+        return {name: _shortened(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_shortened(part) for part in value]
+    return re.sub(r"(?<![\w.:/])/(?:[^\s/,;]+/)*([^\s/,;]+)", r"\1", value) if isinstance(value, str) else value
