@@ -14,15 +14,18 @@ import torch
 from PIL import Image
 
 from thalweg import cli
+from thalweg.adaptation.heads import probe, without_head
 from thalweg.build import adapt, build, load, save
 from thalweg.data.images import read_image
 from thalweg.layers.standardize import standardize
 from thalweg.models.vision.dncnn import DnCNN
 from thalweg.models.vision.lenet import lenet
 from thalweg.models.vision.unet import unet
+from thalweg.recipes.video import clip_motions
 from thalweg.tasks.classification import Classification
 from thalweg.tasks.restoration import Restoration
 from thalweg.tasks.segmentation import Segmentation
+from thalweg.tasks.transfer import OnFeatures
 from thalweg.training import checkpoint
 
 
@@ -212,6 +215,29 @@ def test_a_csv_needs_a_folder(model_folder, tmp_path, capsys):
         with pytest.raises(SystemExit):
             cli.main(["predict", str(model_folder), given, "--csv", "x.csv"])
         assert words in capsys.readouterr().err
+
+
+def test_a_csv_of_what_names_no_images_is_refused_in_one_line(tmp_path, capsys):
+    tasks = {"ClipClassification": clip_motions(clips=50).task,
+             "Restoration": build(Restoration, model=build(DnCNN, num_layers=2, width=4))}  # fmt: skip
+    Image.new("RGB", (20, 30)).save(tmp_path / "a.png")
+    for name, task in tasks.items():
+        save(task, tmp_path / name)
+        with pytest.raises(SystemExit):
+            cli.main(["predict", str(tmp_path / name), str(tmp_path), "--csv", "x.csv"])
+        expected = f"thalweg: csv=x.csv: {name} names no images, expected a classifier or tagger of images\n"
+        assert capsys.readouterr().err == expected
+
+
+def test_a_csv_comes_of_a_network_that_learned_from_features_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    encoder = adapt(build(lenet, image_size=8), without_head)
+    model = adapt(encoder, probe, feature_dim=256, num_classes=2)
+    seeing = adapt(model, standardize, mean=[0.5], deviation=[0.3], size=[8, 8])
+    save(build(OnFeatures, model=seeing, classes=["a", "b"]), tmp_path / "model")
+    Image.new("RGB", (20, 30)).save("1.png")
+    cli.main(["predict", "model", ".", "--csv", "x.csv"])
+    assert capsys.readouterr().out == "x.csv: 1 images\n"
 
 
 def test_two_runs_of_a_seed_are_the_same_and_of_another_are_not(tmp_path):

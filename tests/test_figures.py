@@ -38,6 +38,15 @@ def test_only_classes_that_occur_are_in_the_legend_of_a_map_each_in_a_colour_of_
     assert len({tuple(points.get_facecolor()[0]) for points in axis.collections}) == 15
 
 
+def test_words_stand_below_their_image_in_their_colours():
+    words = [[("cat", "seagreen"), ("dog", "firebrick")], [], [("cat", "firebrick")]]
+    drawn = figures.captioned(torch.rand(3, 3, 4, 6), words, columns=2)
+    assert [[(text.get_text(), text.get_color()) for text in axis.texts] for axis in drawn.axes] == [*words, []]
+    assert [len(axis.images) for axis in drawn.axes] == [1, 1, 1, 0]
+    below = [text.xyann[1] for text in drawn.axes[0].texts]
+    assert 0 > below[0] > below[1]
+
+
 def test_boxes_are_drawn_where_they_are_with_their_names():
     boxes = [torch.tensor([[1.0, 2.0, 5.0, 4.0]]), torch.zeros(0, 4)]
     drawn = figures.draw_boxes(torch.zeros(2, 3, 6, 8), boxes, [["cat 0.90"], []], [["C1"], []])

@@ -1,5 +1,7 @@
 """Metrics: simple classifiers on features against their definitions, and what the random features notice."""
 
+import math
+
 import pytest
 import torch
 from crowds import crowd
@@ -13,6 +15,9 @@ from thalweg.metrics import (
     AveragePrecision,
     BoundaryScore,
     ErrorByPlace,
+    LabelF1,
+    LabelPrecision,
+    LabelsAboveFrequency,
     LinearProbe,
     MostWrong,
     NearestNeighbours,
@@ -325,3 +330,38 @@ def test_errors_are_counted_by_place_and_only_where_they_count():
     errors.update(wrong, torch.tensor([[True, True, True, True], [True, True, False, False]]))
     errors.update(wrong[:, :1] & False, torch.tensor([[True], [False]]))
     assert errors.compute().tolist() == pytest.approx([2 / 3, 1 / 2, 1])
+
+
+@pytest.fixture
+def tagged():
+    """Probabilities of five labels that tell something of some of those that are there; the last is nowhere."""
+    label = (torch.rand(200, 5) < torch.tensor([0.5, 0.2, 0.1, 0.05, 0.0])).long()
+    knows = torch.tensor([1, 2, 0, -2, 0])  # of the fourth the contrary
+    return (knows * label + torch.randn(200, 5)).sigmoid().mul(20).round() / 20, label  # some equal
+
+
+def test_f1_of_labels_is_scikit_learns_over_those_that_occur(tagged):
+    from sklearn.metrics import f1_score
+
+    probability, label = tagged
+    said, none = (probability > 0.6).long(), torch.zeros_like(label)
+    expected = f1_score(label, said, average=None, zero_division=0)
+    metric = LabelF1(5)
+    assert fed(metric, said, label) == pytest.approx(expected[:4].mean())
+    assert metric.table()[:, 0].tolist() == pytest.approx(expected.tolist())
+    always = f1_score(label, none + 1, average=None, zero_division=0)
+    assert metric.table()[:, 1].tolist() == pytest.approx(always.tolist())
+    above = fed(LabelsAboveFrequency(5), said, label)
+    assert above == pytest.approx((expected > always)[:4].mean())
+    assert 0 < above < 1
+    assert fed(LabelsAboveFrequency(5), none + 1, label) == 0  # no better is not better
+
+
+def test_the_precision_of_labels_is_scikit_learns_over_those_that_occur(tagged):
+    from sklearn.metrics import average_precision_score
+
+    probability, label = tagged
+    expected = [average_precision_score(label[:, place], probability[:, place]) for place in range(4)]
+    assert fed(LabelPrecision(), probability, label) == pytest.approx(sum(expected) / 4)
+    assert fed(LabelPrecision(), torch.zeros(200, 5), label) == pytest.approx(float(label[:, :4].float().mean()))
+    assert math.isnan(fed(LabelPrecision(), probability, torch.zeros_like(label)))

@@ -16,7 +16,8 @@ CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole", "unet-s
 # A network that has learned nothing does not say when a sentence ends: all beams of all sentences go on to the last place.
 EASED = {name: ["--beam", "1"] for name in ("transformer-multi30k", "seq2seq-multi30k")}
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",
-             "segmenter": "images and masks of the person's own", "translator": "pairs of the person's own"}  # fmt: skip
+             "segmenter": "images and masks of the person's own",
+             "image-tagger": "images and labels of the person's own", "translator": "pairs of the person's own"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(set(recipes()) - set(NEED_DATA)))

@@ -330,10 +330,10 @@ def predict(words: list[str]) -> None:
 
             if len(inputs) != 1 or not Path(inputs[0]).is_dir():
                 raise Problem(f"--csv {csv}: expected one folder of images, given {' '.join(inputs):.200}")
-            return print(submission(cast("Any", task), Path(inputs[0]), csv, probabilities=chances))
+            return print(submission(task, Path(inputs[0]), csv, probabilities=chances, least=values.get("least")))
         for line in answer(task, inputs, as_json=as_json, **values):
             print(line, flush=True)
-    except (CorruptFile, ValueError, OSError, ImportError) as error:
+    except (CorruptFile, ValueError, OSError, ImportError, NotImplementedError) as error:
         raise Problem(str(error)) from error
 
 

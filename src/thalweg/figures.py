@@ -59,6 +59,23 @@ def image_grid(image: Tensor, titles: Sequence[str] = (), *, columns: int = 8, c
     return figure
 
 
+def captioned(image: Tensor, words: Sequence[Sequence[tuple[str, str]]], *, columns: int = 6) -> "Figure":
+    """Images in rows, below each some words, a line and a colour each.   image: [batch channel height width], as image_grid"""
+    pixels = _shown(image)
+    columns = min(columns, len(pixels))
+    rows, lines = -(-len(pixels) // columns), max(map(len, words))
+    height = 1.7 * pixels.shape[1] / pixels.shape[2]
+    figure, axes = new_figure(1.8 * columns, (height + 0.13 * lines + 0.15) * rows, rows, columns)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, picture, said in zip(axes.flat, pixels, words, strict=False):
+        axis.imshow(picture, interpolation="nearest")
+        for line, (word, colour) in enumerate(said):
+            axis.annotate(word, (0, 0), (0, -2 - 9 * line), xycoords="axes fraction", textcoords="offset points", fontsize=7,
+                          color=colour, va="top")  # fmt: skip
+    return figure
+
+
 def draw_boxes(
     image: Tensor,
     boxes: Sequence[Tensor],

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, normalize, one_hot
 from torchmetrics import MeanMetric, Metric
-from torchmetrics.functional.classification import binary_auroc
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 from torchmetrics.text import SacreBLEUScore
 from torchmetrics.utilities import dim_zero_cat
 
@@ -124,6 +124,74 @@ class Skill(Metric):
 
     def compute(self) -> Tensor:
         return 1 - self.error / self.simple_error
+
+
+class LabelF1(Metric):
+    """How well any number of labels an example are given: F1 of each label, the mean over the labels that occur.
+
+    F1 = 2 right / (given + true), right: the examples that were given the label and have it.
+    said, label: [batch class] of zeros and ones.   van Rijsbergen 1979; the mean is called macro-averaged.
+    Elsewhere: torchmetrics and scikit-learn count a label that never occurs as an F1 of 0.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    counts: Tensor
+    total: Tensor
+
+    def __init__(self, classes: int, **arguments: Any):
+        super().__init__(**arguments)
+        self.add_state("counts", torch.zeros(3, classes, dtype=torch.long), dist_reduce_fx="sum")  # right, given, true
+        self.add_state("total", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, said: Tensor, label: Tensor) -> None:
+        self.counts += torch.stack([(said * label).sum(0), said.sum(0), label.sum(0)])
+        self.total += len(label)
+
+    def table(self) -> Tensor:
+        """F1 of every label, and of giving it to every example, 2 true / (examples + true).   [class 2]"""
+        right, given, true = self.counts.double()
+        return 2 * torch.stack([right / (given + true).clamp(min=1), true / (self.total + true).clamp(min=1)], 1)
+
+    def compute(self) -> Tensor:
+        return self.table()[self.counts[2] > 0, 0].mean().float()
+
+
+class LabelsAboveFrequency(LabelF1):
+    """The share of the labels that occur whose F1 is above that of giving them always, the best that needs no looking."""
+
+    def compute(self) -> Tensor:
+        f1, always = self.table()[self.counts[2] > 0].T
+        return (f1 > always).float().mean()
+
+
+class LabelPrecision(Metric):
+    """Mean average precision: how well each label ranks the examples, whatever probability is enough to give it.
+
+    AP = sum_k (r_k - r_{k-1}) p_k, p_k and r_k the precision and recall of the examples down to the k-th probability, equal
+    ones together; the mean over the labels that occur. Ranked at random it is about their frequency.
+    probability, label: [batch class].
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    probability: list[Tensor]
+    label: list[Tensor]
+
+    def __init__(self, **arguments: Any):
+        super().__init__(**arguments)
+        self.add_state("probability", [], dist_reduce_fx="cat")
+        self.add_state("label", [], dist_reduce_fx="cat")
+
+    def update(self, probability: Tensor, label: Tensor) -> None:
+        self.probability.append(probability)
+        self.label.append(label)
+
+    def compute(self) -> Tensor:
+        probability, label = dim_zero_cat(self.probability), dim_zero_cat(self.label)
+        occurs = label.any(0)
+        each = [binary_average_precision(p, y) for p, y in zip(probability.T[occurs], label.T[occurs], strict=True)]
+        return torch.stack(each).mean() if each else probability.new_tensor(torch.nan)
 
 
 class Worst(Metric):

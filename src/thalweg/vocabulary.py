@@ -27,6 +27,13 @@ class LabelledImages(TypedDict):
     label: Int[Tensor, " batch"]
 
 
+class TaggedImages(TypedDict):
+    """Images and any number of labels on each: 1 where it has the class, 0 where not."""
+
+    image: Image
+    label: Float[Tensor, "batch class"]
+
+
 class Scenes(TypedDict, total=False):
     """Images and what lies where in them.
 

@@ -340,3 +340,20 @@ def test_coco_mini_is_142_photographs_with_1251_things_and_their_outlines():
         large = ((part["boxes"][..., 2:] - part["boxes"][..., :2]).amin(-1) > 4) & (part["box_label"] >= 0)
         gap = (extents(part["masks"]) - part["boxes"])[large].abs()
         assert gap.quantile(0.95) < 1.5
+
+
+@here("coco-mini/coco_mini.zip")
+def test_of_coco_mini_the_classes_on_most_photographs_can_be_taken_alone():
+    whole, some = coco_mini((32, 32)), coco_mini((32, 32), classes=3)
+    assert some.classes == ("person", "sink", "bottle")
+    held = {name: (whole.train["box_label"] == whole.classes.index(name)).any(1).sum() for name in whole.classes}
+    assert [int(held[name]) for name in some.classes] == sorted(map(int, held.values()), reverse=True)[:3] == [35, 21, 20]
+    for part in ("train", "valid", "test"):
+        ours, theirs = getattr(some, part), getattr(whole, part)
+        assert torch.equal(ours["image"], theirs["image"])  # those with none of them too
+        for label, name in enumerate(some.classes):
+            mine = ours["boxes"][ours["box_label"] == label]
+            assert torch.equal(mine, theirs["boxes"][theirs["box_label"] == whole.classes.index(name)])
+    for wrong in (0, 81):
+        with pytest.raises(ValueError, match=f"classes={wrong}: expected 1 to 80"):
+            coco_mini(classes=wrong)

@@ -7,11 +7,16 @@ import pytest
 import torch
 from torch import nn
 
+from thalweg import cli
+from thalweg.build import adapt, build, save
 from thalweg.data.video import read_video, write_video
 from thalweg.figures import palette
 from thalweg.inspection.predict import answer
 from thalweg.inspection.video import painted
+from thalweg.layers.standardize import standardize
+from thalweg.models.vision.crnn import CRNN
 from thalweg.tasks.classification import Classification
+from thalweg.tasks.reading import Reading
 from thalweg.training import Task
 
 
@@ -84,3 +89,19 @@ def test_json_is_an_object_a_picture(clip):
     rows = [json.loads(line) for line in answer(Named(model, ["a", "b"]), ["clip.mp4"], as_json=True)]
     assert [row["seconds"] for row in rows] == pytest.approx([number / 10 for number in range(11)], abs=1e-3)
     assert all(sorted(row["label"][0]) == ["a", "b"] and sum(row["probability"][0]) == pytest.approx(1) for row in rows)
+
+
+def test_a_reader_has_nothing_to_paint_on_a_video_and_says_so_in_one_line(clip, capsys):
+    model = build(CRNN, num_classes=3, in_channels=3, width=2, hidden_dim=4)
+    seeing = adapt(model, standardize, mean=[0.5] * 3, deviation=[0.3] * 3, size=[32, 64])
+    save(build(Reading, model=seeing, alphabet="ab"), clip / "reader")
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "reader", "clip.mp4"])
+    said = capsys.readouterr().err
+    assert said.startswith("thalweg: clip.mp4: Reading says nothing that is painted on a video, expected one that names")
+    assert said.count("\n") == 1
+    assert not (clip / "clip-predicted.mp4").exists()
+    cli.main(["predict", "reader", "clip.mp4", "--json"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 11
+    assert all(set(text) <= set("ab") for row in rows for text in row["label"][0])

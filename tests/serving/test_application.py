@@ -34,6 +34,7 @@ from thalweg.tasks.language_modelling import LanguageModelling
 from thalweg.tasks.regions import TwoStageDetection
 from thalweg.tasks.restoration import Restoration
 from thalweg.tasks.segmentation import Segmentation
+from thalweg.tasks.tagging import Tagging
 from thalweg.training import Task
 
 CLASSES = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]
@@ -186,6 +187,26 @@ def test_the_model_is_served_as_it_predicts_without_gradients_and_noise(client, 
     assert not any(parameter.requires_grad for parameter in task.parameters())
     first, second = (upload(client, picture()).json()["predictions"] for _ in range(2))
     assert first == second
+
+
+def test_a_tagger_answers_with_all_labels_that_are_probable_enough():
+    torch.manual_seed(0)
+    model = adapt(build(lenet, image_size=8), standardize, mean=[0.5], deviation=[0.3], size=[8, 8])
+    task, content = build(Tagging, model=model, classes=CLASSES, frequency=[0.05 + 0.1 * n for n in range(10)]), picture()
+    with standing(task) as client:
+        for asked in ({}, {"least": 0}, {"least": 1}):
+            expected = task.predict({"image": read_image(content)[None]}, **asked)
+            answer = schema.Answer.model_validate(upload(client, content, params=asked).raise_for_status().json())
+            assert [p.label for p in answer.predictions] == expected["label"][0]
+            chances = expected["probability"][0].tolist()
+            assert [p.probability for p in answer.predictions] == pytest.approx(chances, abs=1e-6)
+            files = [("files", ("a.png", content)), ("files", ("b.png", picture(20, 30)))]
+            together = client.post("/predict/batch", files=files, params=asked).raise_for_status().json()
+            assert together["answers"][0]["predictions"] == [p.model_dump() for p in answer.predictions]
+        assert answer.predictions == []
+        assert "less than or equal to 1, given '2'" in refused(upload(client, content, params={"least": 2}), 422)
+        assert client.get("/health").json()["task"] == "Tagging"
+    assert [p["name"] for p in client.get("/openapi.json").json()["paths"]["/predict"]["post"]["parameters"]] == ["least"]
 
 
 @pytest.fixture(scope="module")

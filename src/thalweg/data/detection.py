@@ -261,24 +261,29 @@ def bccd(size: Sequence[int] = (240, 320)) -> Splits:
     return Splits(part("train"), part("val"), part("test"), BCCD_CLASSES)
 
 
-def coco_mini(size: Sequence[int] = (256, 256), *, masks: bool = False) -> Splits:
+def coco_mini(size: Sequence[int] = (256, 256), *, masks: bool = False, classes: int | None = None) -> Splits:
     """142 photographs of COCO 2017 with 1,251 things of its 80 classes: all that is here of training, and half and half of
     validation as validation and as test.
 
-    Its 12 crowds are left out.   size: [height width].   masks: the things' outlines as well.
-    Lin et al. 2014, arXiv:1405.0312.   cocodataset.org
+    Its 12 crowds are left out.   size: [height width].   masks: the things' outlines as well.   classes: so many, those on
+    the most training photographs, the most frequent first; things of others are left out, photographs are not.
+    ValueError for more classes than there are.   Lin et al. 2014, arXiv:1405.0312.   cocodataset.org
     """
     sha256 = "f10168796a42d762a15995f944fe215bea56f5d5d2487282fd4bb0860d79677d"
     files, faults = archive("coco-mini/coco_mini.zip", sha256, "http://images.cocodataset.org"), Faults()
+    (train, names), (held, _) = (coco(files.read(f"coco_mini/annotations/instances_{part}.json"), part, faults)
+                                 for part in ("train2017", "val2017"))  # fmt: skip
+    if classes is not None:
+        if not 1 <= classes <= len(names):
+            raise ValueError(f"classes={classes}: expected 1 to {len(names)}")
+        photographs = Counter(name for scene in train for name in {thing.name for thing in scene.things})
+        names = tuple(sorted(names, key=lambda name: -photographs[name])[:classes])
 
-    def part(name: str, chosen: slice) -> tuple[Batch, tuple[str, ...]]:
-        scenes, classes = coco(files.read(f"coco_mini/annotations/instances_{name}.json"), name, faults)
-        whole = [scene._replace(things=sound(scene, classes, scene.file, faults)) for scene in scenes[chosen]]
-        return _tensors(whole, lambda image: files.read(f"coco_mini/{name}/{image}"), classes, size, masks), classes
+    def part(scenes: Sequence[Annotation], folder: str) -> Batch:
+        whole = [scene._replace(things=sound(scene, names, scene.file, faults)) for scene in scenes]
+        return _tensors(whole, lambda image: files.read(f"coco_mini/{folder}/{image}"), names, size, masks)
 
-    (train, classes), (valid, _), (test, _) = (part("train2017", slice(None)), part("val2017", slice(0, None, 2)),
-                                               part("val2017", slice(1, None, 2)))  # fmt: skip
-    return Splits(train, valid, test, classes)
+    return Splits(part(train, "train2017"), part(held[::2], "val2017"), part(held[1::2], "val2017"), names)
 
 
 class Scene(NamedTuple):

@@ -36,11 +36,11 @@ Result = TypeVar("Result")
 
 
 class Picture(NamedTuple):
-    """An image file: its part ("train", "valid", "test", or "" where we split), class, extent, and whether it is grey."""
+    """An image file: its part ("train", "valid", "test", or "" where we split), class or labels, extent, whether it is grey."""
 
     path: Path
     part: str
-    label: int
+    label: Any
     height: int
     width: int
     grey: bool
@@ -64,12 +64,14 @@ class ImageFolder:
             raise ValueError(f"data={folder}: expected at least two subfolders, one a class, and found {list(self.classes)}")
         self.pictures: list[Picture] = []
         self.skipped: list[tuple[Path, str]] = []
-        for found in ahead(self._look, self._files(parts), 100):
-            self.pictures.append(found) if isinstance(found, Picture) else self.skipped.append(found)
+        for file, found in ahead(lambda file: (file, header(file[0])), self._files(parts), 100):
+            if isinstance(found, str):
+                self.skipped.append((file[0], found))
+            else:
+                self.pictures.append(Picture(*file, *found))
         given = {picture.part for picture in self.pictures}
         self._check(1 if "valid" in given else 2 if parts else 3)
-        self.channels = 1 if all(picture.grey for picture in self.pictures) else 3
-        self.extent = round(statistics.median((picture.height * picture.width) ** 0.5 for picture in self.pictures))
+        self.channels, self.extent = look(self.pictures)
 
     def _parts(self) -> dict[str, Path]:
         """The folders of training, validation and test images, where the person has split them."""
@@ -89,17 +91,6 @@ class ImageFolder:
                 for path, folders, names in os.walk(root / name):
                     folders.sort()
                     yield from ((Path(path, file), part, label) for file in sorted(names) if not file.startswith("."))
-
-    def _look(self, file: tuple[Path, str, int]) -> Picture | tuple[Path, str]:
-        path, part, label = file
-        try:
-            if path.stat().st_size == 0:
-                return path, "empty"
-            with opened(str(path), path) as image:
-                grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
-                return Picture(path, part, label, image.height, image.width, grey)
-        except (OSError, UnreadableImage) as error:
-            return path, getattr(error, "reason", str(error))
 
     def _check(self, least: int) -> None:
         """ValueError if a class has fewer training images than `least`."""
@@ -287,6 +278,23 @@ class FolderStream(Stream):
 def stacked(examples: Sequence[Batch]) -> Batch:
     """A batch of examples."""
     return {name: torch.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+def header(path: Path) -> tuple[int, int, bool] | str:
+    """Height and width of an image file and whether it is grey, by its header; or why it is none."""
+    try:
+        if path.stat().st_size == 0:
+            return "empty"
+        with opened(str(path), path) as image:
+            return image.height, image.width, image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
+    except (OSError, UnreadableImage) as error:
+        return getattr(error, "reason", str(error))
+
+
+def look(pictures: Sequence[Picture]) -> tuple[int, int]:
+    """Channels that images need, 1 if every one is grey, else 3, and their typical side, the median of sqrt(height width)."""
+    return (1 if all(picture.grey for picture in pictures) else 3,
+            round(statistics.median((picture.height * picture.width) ** 0.5 for picture in pictures)))  # fmt: skip
 
 
 def part_of(path: Path) -> str:

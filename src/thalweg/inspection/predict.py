@@ -66,7 +66,7 @@ def answer(task: Task, inputs: Sequence[str], *, as_json: bool = False, **argume
             yield f"{typed}: {_drawn(task, typed, asked, found, arguments)}"
         elif "label" in predicted:
             ranked = zip(predicted["label"][0], predicted["probability"][0], strict=True)
-            yield f"{typed}: " + "  ".join(f"{label} {probability:.4f}" for label, probability in ranked)
+            yield f"{typed}: " + ("  ".join(f"{label} {probability:.4f}" for label, probability in ranked) or "no label")
         elif path := _drawn(task, typed, asked, found, arguments):
             if task.reads == "text":
                 yield predicted["text"][0]

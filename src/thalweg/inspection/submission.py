@@ -1,4 +1,4 @@
-"""A classifier names the images of a folder in the form in which competitions take it.   D2L 13.13, 13.14"""
+"""A classifier or tagger names the images of a folder in the form in which competitions take it.   D2L 13.13, 13.14"""
 
 import re
 from collections.abc import Iterator
@@ -13,18 +13,21 @@ from thalweg.data.folders import ahead, image_files
 from thalweg.data.images import UnreadableImage, read_image
 from thalweg.data.tables import write_table
 from thalweg.tasks.classification import Classification
+from thalweg.tasks.tagging import Tagging
+from thalweg.training import Task
 
 TOGETHER, PIXELS = 256, 20_000_000  # images of one extent that are looked at together, and the most pixels of them
 
 
-def submission(task: Classification, folder: Path, path: Path, *, probabilities: bool = False) -> str:
+def submission(task: Task, folder: Path, path: Path, *, probabilities: bool = False, least: float | None = None) -> str:
     """Writes a CSV file with a row for each image in the folder, in the order of their numbers; a line on what was written.
 
-    id, the name of the file without its ending, and label; or, for competitions scored by the log-loss, a column of
-    probabilities a class. Files that cannot be read are left out and named.   ValueError without images.
+    id, the name of the file without its ending, and label, of a tagger all labels with spaces between, or | where a label has
+    spaces itself; or, for competitions scored by the log-loss, a column of probabilities a class. Files that cannot be read
+    are left out and named.   least: of a tagger, see its predict.   ValueError without images, or if the task names none.
     """
-    if not isinstance(task, Classification):
-        raise ValueError(f"csv={path}: {type(task).__name__} names no images, expected a classifier")
+    if not isinstance(task, Classification | Tagging) or task.reads != "image":
+        raise ValueError(f"csv={path}: {type(task).__name__} names no images, expected a classifier or tagger of images")
     files = [file for same in image_files(folder).values() for file in same]
     files.sort(key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.stem)])
     if not files:
@@ -40,14 +43,20 @@ def submission(task: Classification, folder: Path, path: Path, *, probabilities:
                 named.append(file)
                 yield image
 
-    parts = [torch.zeros(0, len(task.classes))]
+    between = "|" if any(" " in name for name in task.classes) else " "
+    labels, chances = list[str](), [torch.zeros(0, len(task.classes))]
     with torch.inference_mode():
         for (_, height, width), alike in groupby(readable(), key=lambda image: image.shape):
             while some := list(islice(alike, min(TOGETHER, 1 + PIXELS // (height * width)))):
-                parts.append(task.logits({"image": torch.stack(some)}).float().softmax(-1))
-    chance = torch.cat(parts)
+                images = {"image": torch.stack(some)}
+                if probabilities:
+                    chances.append(task.chances(images))
+                else:
+                    told = task.predict(images, least=least) if isinstance(task, Tagging) else task.predict(images, top_k=1)
+                    labels += map(between.join, told["label"])
+    chance = torch.cat(chances)
     answers = ({name: chance[:, place] for place, name in enumerate(task.classes)} if probabilities else
-               {"label": [task.classes[place] for place in chance.argmax(-1).tolist()]})  # fmt: skip
+               {"label": labels})  # fmt: skip
     write_table(path, {"id": [file.stem for file in named], **answers})
     left_out = f"; {len(faults):,} files left out: {', '.join(faults[:3])}" if faults else ""
     return f"{path}: {len(named):,} images{left_out}"

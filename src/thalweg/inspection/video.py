@@ -22,13 +22,17 @@ TOGETHER = 8  # pictures that are looked at together
 def annotate(task: Task, source: Path, target: Path, **arguments: Any) -> str:
     """Writes the video with what the task predicts for each picture painted on it; a line on what was written.
 
-    arguments: those of the task's predict.   Errors as of `thalweg.data.video.about`.
+    arguments: those of the task's predict.   Errors as of `thalweg.data.video.about`; ValueError if the task says of an image
+    nothing that can be painted.
     """
     video, count = about(source), 0
 
     def painting() -> Iterator[tuple[Tensor, float]]:
         nonlocal count
         for inputs, seconds, predicted in looked_at(task, source, **arguments):
+            if "image" not in predicted and not hasattr(task, "classes"):
+                raise ValueError(f"{source}: {type(task).__name__} says nothing that is painted on a video, expected one that "
+                                 "names or finds things, segments or restores; as JSON it tells of each picture")  # fmt: skip
             count += len(seconds)
             yield from zip(painted(task, inputs["image"], predicted), seconds, strict=True)
 

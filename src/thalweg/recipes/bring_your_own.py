@@ -16,9 +16,11 @@ from thalweg.build import adapt, build
 from thalweg.data.augmentation import colour, flip, resized_crop, rotate, shift
 from thalweg.data.folders import ImageFolder
 from thalweg.data.streams import Augment, Splits
+from thalweg.data.tagged import TaggedFolder
 from thalweg.layers.standardize import moments, standardize
 from thalweg.models import builder
 from thalweg.tasks.classification import Classification
+from thalweg.tasks.tagging import Tagging
 from thalweg.training import Experiment
 from thalweg.training.optimisers import discriminative_adamw
 from thalweg.training.schedules import cosine, warmup
@@ -57,28 +59,72 @@ def image_classifier(
     image_size: side of the square that images are scaled to; if not given, by theirs
     """
     folder = ImageFolder(data)
+    return _experiment(folder, lambda seeing: build(Classification, model=seeing, classes=folder.classes, label_smoothing=0.1),
+                       partial(_notes, folder), "accuracy", model, pretrained, epochs, batch_size, lr, image_size)  # fmt: skip
+
+
+def image_tagger(
+    *,
+    data: Path,
+    model: str = "auto",
+    pretrained: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    image_size: int | None = None,
+) -> Experiment:
+    """A tagger learns your folder of images, any number of labels on each, listed in labels.csv.   D2L 1.3
+
+    data: images anywhere in FOLDER, and FOLDER/labels.csv: the file, then its labels; or a column a label, 1 or 0
+    model: resnet18, vit_tiny_16 or any other classifier of images; auto takes one that suits the data
+    pretrained: folder, file or Hugging Face id of weights to start from, as timm or transformers write them
+    epochs: passes over the training images; if not given, by their number
+    batch_size: images a step; if not given, by their number
+    lr: learning rate, with pretrained weights that of the head, ten times that of the rest; if not given, by the model
+    image_size: side of the square that images are scaled to; if not given, by theirs
+    """
+    folder = TaggedFolder(data)
+
+    def make(seeing: nn.Module) -> Any:
+        return build(Tagging, model=seeing, classes=folder.classes, frequency=folder.frequency())
+
+    return _experiment(folder, make, partial(_tag_notes, folder), "mAP", model, pretrained, epochs, batch_size, lr, image_size)
+
+
+def _experiment(
+    folder: ImageFolder | TaggedFolder,
+    make: Callable[[nn.Module], Any],
+    found: Callable[[Splits], dict[str, str]],
+    monitor: str,
+    model: str,
+    pretrained: str | None,
+    epochs: int | None,
+    batch_size: int | None,
+    lr: float | None,
+    image_size: int | None,
+) -> Experiment:
+    """What is not said chosen by the folder, the task made of the network, and what was found and chosen told."""
     network = _pretrained(folder, model, pretrained, image_size) if pretrained else _fresh(folder, model, image_size)
     batch_size = batch_size or min(128, max(8, 2 ** round(math.log2(len(folder.pictures) / 30))))
     augment, changes = _augmentation(folder.channels, network.size)
     splits = folder.streams((network.size, network.size), batch_size, augment=augment)
     examples = splits.train.size
     scale = network.scale or moments(_sample(splits, network.channels))
-    seeing = adapt(network.module, standardize, **scale, size=[network.size, network.size])
-    task: Any = build(Classification, model=seeing, classes=folder.classes, label_smoothing=0.1)
+    seeing: Any = adapt(network.module, standardize, **scale, size=[network.size, network.size])
     epochs = epochs or (round(min(20, max(4, 8_000 / examples))) if pretrained else round(min(60, max(10, 40_000 / examples))))
     convolutional = any(isinstance(part, nn.BatchNorm2d) for part in seeing.modules())
     lr = lr or (1e-3 if pretrained else 3e-3 if convolutional else 5e-4) * math.sqrt(batch_size / 64)
-    notes = _notes(folder, splits) | {
+    notes = found(splits) | {
         "model": f"{network.why}; {sum(p.numel() for p in seeing.parameters()):,} parameters",
         "training": f"{epochs} epochs of {len(splits.train)} batches of {batch_size}, AdamW at {lr:g}; {changes}",
     }
-    return Experiment(task=task, train=splits.train, valid=splits.valid, test=splits.test, epochs=epochs,
+    return Experiment(task=make(seeing), train=splits.train, valid=splits.valid, test=splits.test, epochs=epochs,
                       optimizer=discriminative_adamw(lr, backbone=0.1 if pretrained else 1.0, weight_decay=0.05),
-                      schedule=warmup(0.1, cosine()), ema=0.99, monitor="accuracy",
+                      schedule=warmup(0.1, cosine()), ema=0.99, monitor=monitor,
                       evaluate_every=max(30, len(splits.train)), notes=notes)  # fmt: skip
 
 
-def _fresh(folder: ImageFolder, model: str, image_size: int | None) -> Network:
+def _fresh(folder: ImageFolder | TaggedFolder, model: str, image_size: int | None) -> Network:
     """A model with random weights, at the size nearest to the images' that it takes."""
     wanted = image_size or max((side for side in EXTENTS if side <= folder.extent), default=folder.extent)
     name, more, why = model, {}, model
@@ -98,7 +144,7 @@ def _fresh(folder: ImageFolder, model: str, image_size: int | None) -> Network:
     raise ValueError(f"model={model!r}: does not classify images of {wanted}x{wanted}: {problems[0]}")
 
 
-def _pretrained(folder: ImageFolder, model: str, source: str, image_size: int | None) -> Network:
+def _pretrained(folder: ImageFolder | TaggedFolder, model: str, source: str, image_size: int | None) -> Network:
     """A model with public weights and a fresh head, seeing what the weights were trained to see."""
     if model == "auto":
         config = public.fetch(source) / "config.json"
@@ -157,12 +203,27 @@ def _augmentation(channels: int, size: int) -> tuple[Sequence[Augment], str]:
 def _notes(folder: ImageFolder, splits: Splits) -> dict[str, str]:
     """What was found in the folder."""
     counts = [sum(picture.label == label for picture in folder.pictures) for label in range(len(folder.classes))]
-    kind = "grey" if folder.channels == 1 else "colour"
-    parts = ", ".join(f"{part} {getattr(splits, part).size:,}" for part in ("train", "valid", "test") if getattr(splits, part))
-    notes = {"images": f"{sum(counts):,} in {len(counts):,} classes of {min(counts):,} to {max(counts):,}, {kind}, about "
-                       f"{folder.extent}x{folder.extent}; {parts}"}  # fmt: skip
+    kinds = f"in {len(counts):,} classes of {min(counts):,} to {max(counts):,}"
+    notes = {"images": f"{sum(counts):,} {kinds}, {_look(folder, splits)}"}
     if folder.skipped:
         notes["left out"] = folder.report()
     if folder.repeated:
         notes["repeated"] = f"{folder.repeated:,} images are also in another part or class, so do not trust the accuracy"
     return notes
+
+
+def _tag_notes(folder: TaggedFolder, splits: Splits) -> dict[str, str]:
+    """What was found in the folder of tagged images."""
+    counts = [sum(name in picture.label for picture in folder.pictures) for name in folder.classes]
+    kinds = f"{sum(counts) / len(folder.pictures):.2g} of {len(counts):,} labels each, on {min(counts):,} to {max(counts):,}"
+    notes = {"images": f"{len(folder.pictures):,} with {kinds}, {_look(folder, splits)}"}
+    if report := folder.report():
+        notes["left out or doubtful"] = report
+    return notes
+
+
+def _look(folder: ImageFolder | TaggedFolder, splits: Splits) -> str:
+    """How the images look, and how many are in each part."""
+    kind = "grey" if folder.channels == 1 else "colour"
+    parts = ", ".join(f"{part} {getattr(splits, part).size:,}" for part in ("train", "valid", "test") if getattr(splits, part))
+    return f"{kind}, about {folder.extent}x{folder.extent}; {parts}"

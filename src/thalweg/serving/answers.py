@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -18,15 +18,17 @@ from thalweg.tasks.classification import Classification
 from thalweg.tasks.detection import Detection
 from thalweg.tasks.reading import Reading
 from thalweg.tasks.segmentation import Segmentation
+from thalweg.tasks.tagging import Tagging
 from thalweg.training import Task
 
 
 @torch.inference_mode()
 def classify(
-    task: Classification | Reading, files: Sequence[tuple[str, bytes]], top_k: int, max_pixels: float
+    task: Classification | Reading | Tagging, files: Sequence[tuple[str, bytes]], asked: Mapping[str, Any], max_pixels: float
 ) -> tuple[list[Seen], float]:
     """What is seen in image files (name, content), and the milliseconds it took; images of one size go together.
 
+    asked: arguments of the task's predict.
     HTTPException, before pixels are decoded, if they have too many (413); if one is no image (422).
     """
     start = time.perf_counter()
@@ -36,9 +38,9 @@ def classify(
         alike.setdefault(image.shape, []).append(index)
     seen: dict[int, Seen] = {}
     for (_, height, width), indices in alike.items():
-        predicted = task.predict({"image": torch.stack([images[index] for index in indices])}, top_k=top_k)
-        for index, labels, probabilities in zip(indices, predicted["label"], predicted["probability"].tolist(), strict=True):
-            ranked = [Prediction(label=name, probability=p) for name, p in zip(labels, probabilities, strict=True)]
+        predicted = task.predict({"image": torch.stack([images[index] for index in indices])}, **asked)
+        for index, labels, probabilities in zip(indices, predicted["label"], predicted["probability"], strict=True):
+            ranked = [Prediction(label=name, probability=p) for name, p in zip(labels, probabilities.tolist(), strict=True)]
             seen[index] = Seen(predictions=ranked, width=width, height=height)
     return [seen[index] for index in range(len(files))], (time.perf_counter() - start) * 1e3
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, File, Query, Request, UploadFile
+from fastapi import Depends, FastAPI, File, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
@@ -24,11 +24,13 @@ from thalweg.tasks.classification import Classification
 from thalweg.tasks.detection import Detection
 from thalweg.tasks.reading import Reading
 from thalweg.tasks.segmentation import Segmentation
+from thalweg.tasks.tagging import Tagging
 from thalweg.training import Task
 
 MOST_FILES = 64  # of a request
 TopK = Annotated[int, Query(ge=1, description="How many labels to give.")]
 Least = Annotated[float, Query(ge=0, le=1, description="The smallest probability of what is told.")]
+OwnLeast = Annotated[float | None, Query(ge=0, le=1, description="The smallest probability; without it each label's own.")]
 ImageFile = Annotated[UploadFile, File(description=f"An image file: {', '.join(FORMATS)}.")]
 ImageFiles = Annotated[list[UploadFile], File(description="Image files.", max_length=MOST_FILES)]
 
@@ -70,7 +72,7 @@ def application(
     )
     app.add_middleware(Limits, max_bytes=bounds.bytes, max_requests=concurrency + waiting, timeout=timeout)
     task.eval().requires_grad_(False)
-    if isinstance(task, Classification | Reading):
+    if isinstance(task, Classification | Reading | Tagging):
         _classify_images(app, task, turns, bounds.pixels)
     elif isinstance(task, Detection):
         _find_things(app, task, turns, bounds.pixels)
@@ -112,7 +114,7 @@ def _check(right: bool, given: str, expected: str) -> None:
 
 def _reads(task: Task) -> Literal["image", "text"]:
     """What is sent to the task. ValueError if there is no way to serve it."""
-    if (isinstance(task, Classification | Reading) and task.reads == "image") or _draws(task):
+    if (isinstance(task, Classification | Reading | Tagging) and task.reads == "image") or _draws(task):
         return "image"
     if task.reads == "text" and {"length", "temperature", "seed"} <= set(inspect.signature(task.predict).parameters):
         return "text"
@@ -133,18 +135,28 @@ def _model_name(task: Task) -> str:
     return history[0][0].rpartition(":")[2] if history else type(task).__name__
 
 
-def _classify_images(app: FastAPI, task: Classification | Reading, turns: Turns, max_pixels: int) -> None:
+def _top(top_k: TopK = 5) -> dict[str, Any]:
+    return {"top_k": top_k}
+
+
+def _enough(least: OwnLeast = None) -> dict[str, Any]:
+    return {"least": least}
+
+
+def _classify_images(app: FastAPI, task: Classification | Reading | Tagging, turns: Turns, max_pixels: int) -> None:
+    arguments = Annotated[dict[str, Any], Depends(_enough if isinstance(task, Tagging) else _top)]  # of the task's predict
+
     @app.post("/predict", responses=PROBLEMS, tags=["model"])
-    async def predict(file: ImageFile, top_k: TopK = 5) -> Answer:
-        """The most probable labels of an image."""
-        seen, milliseconds = await turns.take(classify, task, [await _content(file)], top_k, max_pixels)
+    async def predict(file: ImageFile, asked: arguments) -> Answer:
+        """The labels of an image, the most probable first."""
+        seen, milliseconds = await turns.take(classify, task, [await _content(file)], asked, max_pixels)
         return Answer(**seen[0].model_dump(), milliseconds=milliseconds)
 
     @app.post("/predict/batch", responses=PROBLEMS, tags=["model"])
-    async def predict_batch(files: ImageFiles, top_k: TopK = 5) -> Answers:
-        """The most probable labels of each of several images; one that is wrong refuses all."""
+    async def predict_batch(files: ImageFiles, asked: arguments) -> Answers:
+        """The labels of each of several images, the most probable first; one that is wrong refuses all."""
         contents = [await _content(file) for file in files]
-        seen, milliseconds = await turns.take(classify, task, contents, top_k, max_pixels)
+        seen, milliseconds = await turns.take(classify, task, contents, asked, max_pixels)
         return Answers(answers=seen, milliseconds=milliseconds)
 
 

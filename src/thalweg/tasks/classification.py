@@ -43,6 +43,10 @@ class Classification(Task):
     def logits(self, batch: Batch) -> Tensor:
         return self.model(batch["image"])
 
+    def chances(self, inputs: Batch) -> Tensor:
+        """The probability of each class.   inputs: image [batch channel height width] -> [batch class]"""
+        return self.model(inputs["image"]).float().softmax(-1)
+
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         logits = self.logits(batch)
         total = cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing, reduction="sum")
@@ -58,10 +62,10 @@ class Classification(Task):
 
     @torch.inference_mode()
     def predict(self, inputs: Batch, *, top_k: int = 5) -> dict[str, Any]:
-        """label: names of the top_k classes, best first; probability: theirs.   inputs: image [batch channel height width]"""
+        """label: names of the top_k classes, best first; probability: theirs.   inputs: as of `chances`"""
         if top_k < 1:
             raise ValueError(f"top_k={top_k}: expected at least 1")
-        probability, index = self.model(inputs["image"]).float().softmax(-1).topk(min(top_k, len(self.classes)))
+        probability, index = self.chances(inputs).topk(min(top_k, len(self.classes)))
         return {"label": [[self.classes[i] for i in row] for row in index.tolist()], "probability": probability}
 
     def figures(self, batch: Batch) -> dict[str, Figure]:

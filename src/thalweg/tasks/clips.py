@@ -1,7 +1,5 @@
 """Classification of clips: what happens, not what is there.   D2L 8"""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -23,20 +21,11 @@ class ClipClassification(Classification):
     def evaluate(self, batch: Batch) -> None:
         super().evaluate({**batch, "image": _strips(batch["frames"])})
 
-    @torch.inference_mode()
-    def predict(self, inputs: Batch, *, top_k: int = 5) -> dict[str, Any]:
-        """label: names of the top_k classes, best first; probability: theirs.
-
-        inputs: frames [batch time channel height width]; mask [batch time] where clips are of different lengths.
-        """
-        if top_k < 1:
-            raise ValueError(f"top_k={top_k}: expected at least 1")
+    def chances(self, inputs: Batch) -> Tensor:
+        """As of images.   frames [batch time channel height width]; mask [batch time] where clips are of different lengths."""
         frames = inputs["frames"]
         mask = inputs.get("mask", torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device))
-        probability, index = (
-            self.logits({"frames": frames, "mask": mask}).float().softmax(-1).topk(min(top_k, len(self.classes)))
-        )
-        return {"label": [[self.classes[i] for i in row] for row in index.tolist()], "probability": probability}
+        return self.logits({"frames": frames, "mask": mask}).float().softmax(-1)
 
 
 def _strips(frames: Tensor, most: int = 5) -> Tensor:
