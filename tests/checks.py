@@ -159,7 +159,7 @@ def writes_what_a_source_says(model: nn.Module, x: tuple[Tensor, Tensor, Tensor]
     torch.testing.assert_close(model.decode(both, memory), expected, **same)
     cache, swapped = model.new_cache(memory, 2, target.shape[1]), torch.arange(len(both)).view(-1, 2).flip(1).flatten()
     torch.testing.assert_close(model.decode(both[:, :middle], memory, cache), expected[:, :middle], **same)
-    cache[:] = [held[swapped] for held in cache]
+    cache.reorder(swapped)
     for t in range(middle, target.shape[1]):
         found = model.decode(both[swapped, t : t + 1], memory, cache)
         torch.testing.assert_close(found, expected[swapped, t : t + 1], **same)

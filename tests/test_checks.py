@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.distributions import Categorical
 
+from thalweg.models.sequence.seq2seq import States
+
 OURS = (f"{__name__}.",)
 X = torch.rand(4, 3)
 TOKENS = torch.randint(5, (2, 8))
@@ -151,7 +153,7 @@ class Comparing(nn.Module):
         return (seen if self.mistake == "reads padding" else seen * mask[..., None]).sum(1, keepdim=True)
 
     def new_cache(self, memory, copies, time):
-        return [torch.zeros(len(memory) * copies, 1, 5)]
+        return States([torch.zeros(len(memory) * copies, 1, 5)])
 
     def decode(self, target, memory, cache=None):
         copies = len(target) // len(memory)

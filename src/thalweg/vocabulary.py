@@ -157,11 +157,19 @@ class LanguageModel(Protocol):
 
 
 @runtime_checkable
+class Cache(Protocol):
+    """What a decoder keeps of the places that it has read, of each of its rows."""
+
+    def reorder(self, rows: Int[Tensor, " rows"]) -> None:
+        """Row r goes on from where row rows[r] is, which has the same source; a source without rows is left out."""
+
+
+@runtime_checkable
 class EncoderDecoder(Protocol):
     """Logits of the next target token at every place, given a source; forward = decode(target_tokens, encode(...)).
 
-    memory: what is known of the sources, a row each; it may be decoded with `copies` targets a source, side by side.
-    cache: a list of tensors, a row a target, for the places read before; `decode` brings it up to date.
+    memory: what is known of the sources, tensors of a row each; it may be decoded with `copies` targets a source, side by side.
+    cache: what is kept of up to `time` places read before; `decode` brings it up to date.
     """
 
     def forward(
@@ -174,10 +182,10 @@ class EncoderDecoder(Protocol):
     def encode(self, source_tokens: Int[Tensor, "batch read"], source_mask: Bool[Tensor, "batch read"]) -> Any: ...
 
     def decode(
-        self, target_tokens: Int[Tensor, "rows time"], memory: Any, cache: list[Tensor] | None = None
+        self, target_tokens: Int[Tensor, "rows time"], memory: Any, cache: Any = None
     ) -> Float[Tensor, "rows time vocab"]: ...
 
-    def new_cache(self, memory: Any, copies: int, time: int) -> list[Tensor]: ...
+    def new_cache(self, memory: Any, copies: int, time: int) -> Cache: ...
 
 
 @runtime_checkable

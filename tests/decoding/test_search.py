@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from thalweg.decoding.search import beam_search
-from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
+from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq, States
 
 MARKS = {"bos": 1, "eos": 2, "pad": 0}
 MODELS = {"plain": Seq2Seq, "attention": AttentionSeq2Seq}
@@ -96,7 +96,7 @@ class Tree(nn.Module):
         return tokens
 
     def new_cache(self, memory, copies, time):
-        return [torch.zeros(len(memory) * copies, 0, dtype=torch.long)]
+        return States([torch.zeros(len(memory) * copies, 0, dtype=torch.long)])
 
     def decode(self, tokens, memory, cache):
         cache[0] = torch.cat([cache[0], tokens], 1)

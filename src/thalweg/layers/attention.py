@@ -3,7 +3,7 @@
 from math import sqrt
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -112,6 +112,13 @@ class KeyValueCache:
         for held, new in ((self.key, key), (self.value, value)):
             held[:, :, start : self.length] = new.detach()
         return self.key[:, :, : self.length], self.value[:, :, : self.length]
+
+    def keep(self, rows: Int[Tensor, " rows"]) -> None:
+        """Goes on with these rows of the batch alone."""
+        whole = self.key, self.value
+        self.key, self.value = (held.new_empty(len(rows), *held.shape[1:]) for held in whole)
+        for held, before in zip((self.key, self.value), whole, strict=True):
+            held[:, :, : self.length] = before[rows, :, : self.length]
 
 
 class MultiHeadAttention(nn.Module):

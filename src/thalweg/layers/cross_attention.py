@@ -4,9 +4,10 @@ Vaswani et al. 2017, arXiv:1706.03762.   LBDL 5.3, D2L 10.7
 """
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from thalweg.layers.attention import attention, attention_weights
+from thalweg.layers.attention import KeyValueCache, attention, attention_weights
 from thalweg.layers.dropout import ByteDropout
 
 
@@ -27,10 +28,57 @@ class Attention(nn.Module):
         return self.split(self.key(memory)), self.split(self.value(memory))
 
     def forward(
-        self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout: float = 0.0, causal: bool = False
+        self,
+        x: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None = None,
+        bias: Tensor | None = None,
+        dropout: float = 0.0,
+        causal: bool = False,
     ) -> Tensor:
-        y = attention(self.split(self.query(x)), key, value, mask, dropout=dropout, causal=causal)
+        y = attention(self.split(self.query(x)), key, value, mask, bias, dropout, causal)
         return self.output(y.transpose(1, 2).flatten(2))
+
+
+class BeamCache:
+    """Keys and values of the targets of each source, side by side, which stay where they were written.
+
+    A table says which of the places kept for a source a target has in its past. When targets change places, go on twice or are
+    given up, rows of the table move, and nothing else does.
+    layers: of keys and values.   copies: targets of a source, `time` places each at most.   length: places of each so far.
+    """
+
+    def __init__(self, layers: int, batch: int, copies: int, num_heads: int, time: int, dim: int, like: Tensor):
+        self.layers = [KeyValueCache(batch, num_heads, copies * time, dim, like) for _ in range(layers)]
+        self.past = torch.empty(batch, copies, 0, dtype=torch.bool, device=like.device)  # [batch copies place]
+        self.length, self.dtype = 0, like.dtype
+
+    def extend(self, time: int) -> Float[Tensor, "batch 1 query place"] | None:
+        """Goes on to the next `time` places of each target; -inf where one may not read another, 0 where it may.
+
+        A place reads the past of its target, and itself.   query: the next places of a target, those of all targets of a source
+        one after the other; the layers are to take in their keys in this order.   None: everything may be read.
+        """
+        batch, copies, _ = self.past.shape
+        self.length += time
+        if copies == time == 1:
+            self.past = self.past.new_ones(batch, 1, self.length)
+            return None
+        own = torch.eye(copies * time, device=self.past.device).view(copies, time, -1).cumsum(1).bool()
+        past = self.past[:, :, None].expand(-1, -1, time, -1)
+        readable = torch.cat([past, own.expand(batch, -1, -1, -1)], 3)
+        self.past = readable[:, :, -1]
+        nothing = torch.zeros((), dtype=self.dtype, device=past.device)
+        return nothing.where(readable.flatten(1, 2)[:, None], -torch.inf)
+
+    def reorder(self, rows: Int[Tensor, " rows"]) -> None:
+        """Row r goes on from where row rows[r] is, which has the same source; a source without rows is left out."""
+        batch, copies, _ = self.past.shape
+        self.past = self.past.flatten(0, 1)[rows].unflatten(0, (-1, copies))
+        if len(self.past) < batch:
+            for layer in self.layers:
+                layer.keep(rows[::copies] // copies)
 
 
 class Block(nn.Module):
@@ -55,22 +103,25 @@ class Block(nn.Module):
         x = x + self.dropout(added)
         return x if self.norm_first else norm(x)
 
-    def attend(self, x: Tensor, mask: Tensor | None = None, past: list[Tensor] | None = None) -> Tensor:
-        """Self-attention: to all places that the mask shows, or, with a past, to that and to the places up to one's own.
-
-        past: keys and values of the places before; those of these places are added to it.
-        """
-        seen = self._before(x, self.attention_norm)
+    def attend(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        bias: Tensor | None = None,
+        causal: bool = False,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Self-attention, to all places that the mask shows; causal: to those up to one's own; cache: to those before too."""
+        seen, dropout = self._before(x, self.attention_norm), self.dropout.p if self.training else 0.0
         key, value = self.attention.read(seen)
-        if past is not None:
-            past[:] = key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
-        dropout = self.dropout.p if self.training else 0.0
-        return self._after(x, self.attention(seen, key, value, mask, dropout, causal=past is not None), self.attention_norm)
+        if cache is not None:
+            key, value = cache.append(key, value)
+        return self._after(x, self.attention(seen, key, value, mask, bias, dropout, causal), self.attention_norm)
 
     def look(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         """Cross-attention; the targets of a source ask side by side, as if they were its times, so nothing is copied."""
         seen, dropout = self._before(x, self.cross_norm), self.dropout.p if self.training else 0.0
-        added = self.cross(seen.reshape(len(key), -1, x.shape[-1]), key, value, mask, dropout)
+        added = self.cross(seen.reshape(len(key), -1, x.shape[-1]), key, value, mask, dropout=dropout)
         return self._after(x, added.view_as(x), self.cross_norm)
 
     def looked(self, x: Tensor, key: Tensor, mask: Tensor) -> Tensor:

@@ -24,6 +24,14 @@ from thalweg.layers.copying import Copying
 LAYERS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
+class States(list[Tensor]):
+    """Where a recurrent network is in each of its rows: the cache of a decoder that keeps nothing else."""
+
+    def reorder(self, rows: Int[Tensor, " rows"]) -> None:
+        """Row r goes on from where row rows[r] is."""
+        self[:] = [state.index_select(0, rows) for state in self]
+
+
 class Encoder(nn.Module):
     """Reads a sentence in both directions; each has half of hidden_dim, so that side by side they are the decoder's state.
 
@@ -84,7 +92,7 @@ class Seq2Seq(nn.Module):
         return self.encoder(source_tokens, source_mask)[1]
 
     def decode(
-        self, target_tokens: Int[Tensor, "rows time"], memory: list[Tensor], cache: list[Tensor] | None = None
+        self, target_tokens: Int[Tensor, "rows time"], memory: list[Tensor], cache: States | None = None
     ) -> Float[Tensor, "rows time vocab"]:
         rows, time = target_tokens.shape
         state = self.new_cache(memory, rows // len(memory[0]), time) if cache is None else cache
@@ -95,9 +103,9 @@ class Seq2Seq(nn.Module):
         state[:] = [part.transpose(0, 1) for part in (after if len(parts) > 1 else (after,))]
         return self.head(self.dropout(outputs))
 
-    def new_cache(self, memory: list[Tensor], copies: int, time: int) -> list[Tensor]:
+    def new_cache(self, memory: list[Tensor], copies: int, time: int) -> States:
         """s_0 for each target: the cache is the state."""
-        return [part.repeat_interleave(copies, 0) for part in memory]
+        return States(part.repeat_interleave(copies, 0) for part in memory)
 
 
 class Memory(NamedTuple):
@@ -170,7 +178,7 @@ class AttentionSeq2Seq(nn.Module):
         return Memory(source_tokens, outputs, projected, source_mask, state[:, -1])
 
     def decode(
-        self, target_tokens: Int[Tensor, "rows time"], memory: Memory, cache: list[Tensor] | None = None
+        self, target_tokens: Int[Tensor, "rows time"], memory: Memory, cache: States | None = None
     ) -> Float[Tensor, "rows time vocab"]:
         x, looked = self._steps(target_tokens, memory, cache)
         logits = self.head(self.dropout(torch.tanh(self.readout(x))))
@@ -182,14 +190,12 @@ class AttentionSeq2Seq(nn.Module):
         """The tokens as they are read: a stranger is an unknown word."""
         return tokens.masked_fill(tokens >= self.known, UNK) if self.copying is not None else tokens
 
-    def new_cache(self, memory: Memory, copies: int, time: int) -> list[Tensor]:
+    def new_cache(self, memory: Memory, copies: int, time: int) -> States:
         """s_0 for each target: the cache is the state, and where the windows are, if there are any."""
         state = memory.state.repeat_interleave(copies, 0)
-        return (
-            [state]
-            if isinstance(self.attention, AdditiveAttention)
-            else [state, state.new_zeros(len(state), self.attention.windows)]
-        )
+        if isinstance(self.attention, AdditiveAttention):
+            return States([state])
+        return States([state, state.new_zeros(len(state), self.attention.windows)])
 
     def alignment(
         self,
@@ -200,7 +206,7 @@ class AttentionSeq2Seq(nn.Module):
         """The a_ts: where the decoder looks in the source before it writes the word that follows each of the target."""
         return self._steps(target_tokens, self.encode(source_tokens, source_mask))[1]
 
-    def _steps(self, target_tokens: Tensor, memory: Memory, cache: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    def _steps(self, target_tokens: Tensor, memory: Memory, cache: States | None = None) -> tuple[Tensor, Tensor]:
         """[s_t, c_t, embedding(y_{t-1})] and a_ts of every step."""
         (rows, time), batch = target_tokens.shape, len(memory.state)
         held = self.new_cache(memory, rows // batch, time) if cache is None else cache

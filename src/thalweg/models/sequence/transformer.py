@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from thalweg.layers.cross_attention import Block
+from thalweg.layers.cross_attention import BeamCache, Block
 from thalweg.layers.dropout import ByteDropout
 from thalweg.layers.position import sinusoidal
 
@@ -99,21 +99,20 @@ class Transformer(nn.Module):
         return Memory([block.cross.read(y) for block, y in zip(self.decoder, seen, strict=True)], mask)
 
     def decode(
-        self, target_tokens: Int[Tensor, "rows time"], memory: Memory, cache: list[Tensor] | None = None
+        self, target_tokens: Int[Tensor, "rows time"], memory: Memory, cache: BeamCache | None = None
     ) -> Float[Tensor, "rows time vocab"]:
-        copies = len(target_tokens) // len(memory.mask)
-        held = self.new_cache(memory, copies, target_tokens.shape[1]) if cache is None else cache
-        x = self.embedded(target_tokens, self.target_embedding, held[0].shape[2])
-        for number, (block, read) in enumerate(zip(self.decoder, memory.read, strict=True)):
-            past = held[2 * number : 2 * number + 2]
-            x = block.think(block.look(block.attend(x, past=past), *read, memory.mask))
-            held[2 * number : 2 * number + 2] = past
-        return linear(self.decoder_norm(x), self.target_embedding.weight)
+        x, bias = self.embedded(target_tokens, self.target_embedding, 0 if cache is None else cache.length), None
+        if cache is not None:  # the targets of a source stand side by side, as if they were its times
+            x, bias = x.view(len(memory.mask), -1, self.embed_dim), cache.extend(target_tokens.shape[1])
+        layers = [None] * len(self.decoder) if cache is None else cache.layers
+        for block, read, kept in zip(self.decoder, memory.read, layers, strict=True):
+            x = block.think(block.look(block.attend(x, None, bias, cache is None, kept), *read, memory.mask))
+        return linear(self.decoder_norm(x), self.target_embedding.weight).view(*target_tokens.shape, -1)
 
-    def new_cache(self, memory: Memory, copies: int, time: int) -> list[Tensor]:
-        """Keys and values of the decoder's places so far, of each layer, [rows head place dim]: none yet."""
-        key = memory.read[0][0]
-        return [key.new_empty(len(key) * copies, key.shape[1], 0, key.shape[3]) for _ in range(2 * len(self.decoder))]
+    def new_cache(self, memory: Memory, copies: int, time: int) -> BeamCache:
+        """Room for keys and values of up to `time` places of so many targets of each source."""
+        batch, heads, _, dim = memory.read[0][0].shape
+        return BeamCache(len(self.decoder), batch, copies, heads, time, dim, memory.read[0][0])
 
     def alignment(
         self,
@@ -123,9 +122,8 @@ class Transformer(nn.Module):
     ) -> Float[Tensor, "batch time read"]:
         """Where the last layer of the decoder looks before it writes the word that follows each: the mean of its heads."""
         memory = self.encode(source_tokens, source_mask)
-        held = self.new_cache(memory, 1, target_tokens.shape[1])
         x = looks = self.embedded(target_tokens, self.target_embedding)
         for block, read in zip(self.decoder, memory.read, strict=True):
-            looks = block.attend(x, past=held[:2])
+            looks = block.attend(x, causal=True)
             x = block.think(block.look(looks, *read, memory.mask))
         return self.decoder[-1].looked(looks, memory.read[-1][0], memory.mask).mean(1)
