@@ -11,7 +11,7 @@ from thalweg.vocabulary import EncoderDecoder
 
 
 class Beginnings(NamedTuple):
-    """The best beginnings of targets: of which source [batch], tokens [batch beam time], log p, length, and whether it ended."""
+    """The best beginnings of targets: of which source [batch], tokens [batch beam time], log p, length, whether it ended."""
 
     source: Tensor
     tokens: Tensor
