@@ -7,6 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from thalweg.build import adapt, build, load, save
 from thalweg.data.proposals import with_proposals
 from thalweg.data.shapes import shapes
+from thalweg.figures import palette
 from thalweg.layers.boxes import encode, iou
 from thalweg.layers.standardize import standardize
 from thalweg.models.vision.rcnn import ONES, fast_rcnn, faster_rcnn, mask_rcnn, rcnn
@@ -116,6 +117,27 @@ def test_boxes_come_out_in_the_pixels_of_the_image_however_large_it_is():
     assert len(found["boxes"][0])
     assert found["boxes"][0].amax(0)[2:].gt(torch.tensor([32.0, 48])).any()
     assert (found["boxes"][0] <= torch.tensor([64.0, 96, 64, 96])).all()
+
+
+def test_pictures_show_the_pixels_that_are_there_beside_those_found():
+    one, batch = task(), shapes(2, 32)
+    raw = {"masks": torch.full((2, 1, 28, 28), 9.0), "boxes": torch.tensor([[[4.0, 4, 14, 24]]] * 2),
+           "probability": torch.tensor([[0.9], [0.3]]), "box_label": torch.tensor([[1], [1]])}  # fmt: skip
+    drawn, plain = one.compared(batch, raw, [1, 0]), batch["image"] / 255
+    assert drawn.shape == (4, 3, 32, 32)
+
+    def changed(place, index):
+        return (drawn[place] - plain[index]).abs().amax(0) > 1e-6
+
+    for place, index in ((0, 1), (2, 0)):
+        for label, mask in zip(batch["box_label"][index].tolist(), batch["masks"][index], strict=True):
+            expected = 0.45 * plain[index] + 0.55 * palette(3)[label][:, None, None]
+            torch.testing.assert_close(drawn[place][:, mask], expected[:, mask])
+        assert not (changed(place, index) & ~batch["masks"][index].any(0)).any()
+    assert not changed(1, 1).any()  # not probable enough
+    where = changed(3, 0).nonzero()
+    assert (where.amin(0).tolist(), where.amax(0).tolist()) == ([4, 4], [23, 13])
+    assert set(one.figures(batch)) == {"detections", "worst"}  # before anything was measured
 
 
 def test_what_does_not_fit_is_named():

@@ -650,10 +650,21 @@ def test_adadelta_trains_lenet_without_a_rate():
     assert dict(evaluate(training, experiment.test))["accuracy"] > 0.7
 
 
+def rates_and_decays(optimizer, model):
+    held = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    return {name: held.get(id(p)) for name, p in model.named_parameters()}
+
+
+def test_a_backbone_learns_more_slowly_than_all_that_was_put_around_it():
+    inner = nn.ModuleDict({"backbone": nn.ModuleDict({"head": nn.Linear(2, 3, bias=False)}), "box_head": nn.Linear(3, 3)})
+    optimizer = discriminative_adamw(0.5, backbone=0.1, weight_decay=0.2)(nn.ModuleDict({"model": inner}))
+    assert rates_and_decays(optimizer, inner) == {"backbone.head.weight": (0.05, 0.2), "box_head.weight": (0.5, 0.2),
+                                                  "box_head.bias": (0.5, 0.0)}  # fmt: skip
+
+
 def test_the_head_learns_faster_than_what_was_learned_elsewhere():
     model = nn.ModuleDict({"stem": nn.Linear(2, 3), "frozen": nn.Linear(3, 3).requires_grad_(False), "head": nn.Linear(3, 2)})
     optimizer = discriminative_adamw(0.5, backbone=0.1, weight_decay=0.2)(model)
-    rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
-    named = {name: rates.get(id(p)) for name, p in model.named_parameters()}
-    assert named == {"stem.weight": (0.05, 0.2), "stem.bias": (0.05, 0.0), "head.weight": (0.5, 0.2), "head.bias": (0.5, 0.0),
-                     "frozen.weight": None, "frozen.bias": None}  # fmt: skip
+    assert rates_and_decays(optimizer, model) == {
+        "stem.weight": (0.05, 0.2), "stem.bias": (0.05, 0.0), "head.weight": (0.5, 0.2), "head.bias": (0.5, 0.0),
+        "frozen.weight": None, "frozen.bias": None}  # fmt: skip

@@ -73,7 +73,7 @@ def image_tagger(
     lr: float | None = None,
     image_size: int | None = None,
 ) -> Experiment:
-    """A tagger learns your folder of images, any number of labels on each, listed in labels.csv.   D2L 1.3
+    """A tagger learns your folder of images, any number of labels on each, listed in labels.csv.   D2L 1.1
 
     data: images anywhere in FOLDER, and FOLDER/labels.csv: the file, then its labels; or a column a label, 1 or 0
     model: resnet18, vit_tiny_16 or any other classifier of images; auto takes one that suits the data

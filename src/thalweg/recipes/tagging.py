@@ -1,4 +1,4 @@
-"""Recipes that say which of some things are on an image, any number of them.   D2L 1.3"""
+"""Recipes that say which of some things are on an image, any number of them.   D2L 1.1"""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def _tagged(scenes: Batch, classes: int) -> Batch:
 
 def tagger_coco(*, pretrained: str | None = None, classes: int = 10, epochs: int = 60, batch_size: int = 16, lr: float = 3e-3,
                 weight_decay: float = 30.0, height: int = 240) -> Experiment:  # fmt: skip
-    """A linear layer on what MobileNetV2 sees of 82 photographs learns to name the things on others.   D2L 1.3, 13.14
+    """A linear layer on what MobileNetV2 sees of 82 photographs learns to name the things on others.   D2L 1.1, 13.14
 
     pretrained: folder, file or Hugging Face id of MobileNetV2's weights; if not given, random ones
     classes: of things that are named, those on the most photographs

@@ -120,13 +120,15 @@ class Detection(Task):
         """Images with what is there beside what was found, in their order and from the worst on; precision a class."""
         image, size = batch["image"], batch["image"].shape[2:]
         with torch.no_grad():
-            found = self.found(self.raw(batch), size, least=0.5)
+            raw = self.raw(batch)
+            found = self.found(raw, size, least=0.5)
         truth = [
             (boxes[label >= 0], label[label >= 0]) for boxes, label in zip(batch["boxes"], batch["box_label"], strict=True)
         ]
         wrong = torch.tensor([self._wrong(seen, *there) for seen, there in zip(found, truth, strict=True)])
         pictures = {}
-        for name, chosen in (("detections", range(min(4, len(image)))), ("worst", wrong.argsort(descending=True)[:4].tolist())):
+        some = {"detections": list(range(min(4, len(image)))), "worst": wrong.argsort(descending=True)[:4].tolist()}
+        for name, chosen in some.items():
             boxes, titles, colours = [], [], []
             for index in chosen:
                 (there, label), seen = truth[index], found[index]
@@ -134,13 +136,17 @@ class Detection(Task):
                 titles += [[self.classes[i] for i in label.tolist()],
                            [f"{p:.2f}" for p in seen.probability.tolist()]]  # fmt: skip
                 colours += [[f"C{i % 10}" for i in held.tolist()] for held in (label, seen.label)]
-            pictures[name] = figures.draw_boxes(image[list(chosen)].repeat_interleave(2, 0), boxes, titles, colours)
+            pictures[name] = figures.draw_boxes(self.compared(batch, raw, chosen), boxes, titles, colours)
         precision: Any = self.metrics["mAP"]
         if len(precision.score):
             table = precision.table().nan_to_num(0.0)
             of_class = {"AP50": table[:, 0].tolist(), "AP": table.mean(1).tolist()}
             pictures["precision"] = figures.bars(self.classes, of_class)
         return pictures
+
+    def compared(self, batch: Batch, raw: Any, chosen: list[int]) -> Tensor:
+        """The chosen images of a batch twice each, to draw what is there on the one and what was found on the other."""
+        return batch["image"][chosen].repeat_interleave(2, 0)
 
     def _wrong(self, seen: Found, boxes: Tensor, label: Tensor) -> int:
         """How many were missed, and found where nothing of the class is."""

@@ -145,7 +145,9 @@ class TwoStageDetection(RegionDetection):
             raise ValueError(f"anchors={anchors}: expected at least 2, of which one may hold an object")
         self.anchors, count = anchors, len(self.classes)
         if model.model.mask_head is not None:  # type: ignore[union-attr]
-            self.metrics.add_metrics({"mask_mAP50": AveragePrecision(count, [0.5]), "mask_iou": Share()})
+            self.metrics.add_metrics(
+                {"mask_mAP50": AveragePrecision(count, [0.5]), "mask_mAP": AveragePrecision(count), "mask_iou": Share()}
+            )
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         image, scale = self.seen(batch)
@@ -212,7 +214,8 @@ class TwoStageDetection(RegionDetection):
             real, kept = label >= 0, raw["probability"][place] >= 0.01
             score, said = raw["probability"][place][kept], raw["box_label"][place][kept]
             shared = mask_iou(masks[place], batch["masks"][place][real])
-            self.metrics["mask_mAP50"].update(shared.double(), score, said, label[real])
+            for name in ("mask_mAP50", "mask_mAP"):
+                self.metrics[name].update(shared.double(), score, said, label[real])
             sure = (said[:, None] == label[real]) & (score >= 0.5)[:, None]
             best = torch.cat([shared * sure, shared.new_zeros(1, shared.shape[1])]).amax(0)  # 0 for what was missed
             self.metrics["mask_iou"].update(best)
@@ -226,11 +229,19 @@ class TwoStageDetection(RegionDetection):
             said["masks"] = self.pixels(raw, inputs["image"].shape[2:], least)
         return said
 
-    def figures(self, batch: Batch) -> dict[str, Figure]:
-        """As of boxes; and, if it tells masks, those of some images."""
-        some = {"image": batch["image"][:4]}
-        told = self.predict(some)
-        return super().figures(batch) | ({"masks": self.draw(some, told)} if "masks" in told else {})
+    def compared(self, batch: Batch, raw: dict[str, Tensor], chosen: list[int]) -> Tensor:
+        """As of boxes; if it tells masks, their pixels are in the colours of their classes."""
+        images = super().compared(batch, raw, chosen)
+        if "masks" not in raw:
+            return images
+        mine = {name: raw[name][chosen] for name in ("masks", "boxes", "probability", "box_label")}
+        classes = []
+        for index, seen, probability, label in zip(chosen, self.pixels(mine, images.shape[2:], 0.5), mine["probability"],
+                                                   mine["box_label"], strict=True):  # fmt: skip
+            real = batch["box_label"][index] >= 0
+            classes += [topmost(batch["masks"][index][real], batch["box_label"][index][real].tolist()),
+                        topmost(seen, label[probability >= 0.5].tolist())]  # fmt: skip
+        return tinted(images, torch.stack(classes), palette(len(self.classes)))
 
     def draw(self, inputs: Batch, predicted: dict[str, Any]) -> Figure:
         """The images with what was found on them, its pixels in the colour of its class."""

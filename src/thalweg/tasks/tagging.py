@@ -1,4 +1,4 @@
-"""Tagging: any number of labels an example, none of which excludes another.   D2L 1.3"""
+"""Tagging: any number of labels an example, none of which excludes another.   D2L 1.1"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -102,7 +102,8 @@ def adamw(
 
 
 def discriminative_adamw(lr: float, *, backbone: float = 0.1, weight_decay: float = 0.0) -> MakeOptimizer:
-    """AdamW for fine-tuning: what is outside of submodules named `head` learns at `backbone` times the rate.
+    """AdamW for fine-tuning: what is inside of submodules named `backbone`, or where there are none outside of those named
+    `head`, learns at `backbone` times the rate.
 
     What was learned elsewhere is nearly right, the head is not yet: at one rate for both, what is right would be lost while
     the head still guesses.   Howard, Ruder 2018, arXiv:1801.06146; D2L 13.2
@@ -110,10 +111,12 @@ def discriminative_adamw(lr: float, *, backbone: float = 0.1, weight_decay: floa
     check(lr=lr, backbone=backbone, weight_decay=weight_decay)
 
     def make(module: nn.Module) -> Optimizer:
-        head = {id(p) for name, part in module.named_modules() if name.rpartition(".")[2] == "head" for p in part.parameters()}
-        groups = []
-        for inside, rate in ((True, lr), (False, lr * backbone)):
-            mine = [p for p in trainable(module) if (id(p) in head) is inside]
+        named = list(module.named_modules())
+        of = {name: {id(p) for path, part in named if path.rpartition(".")[2] == name for p in part.parameters()}
+              for name in ("backbone", "head")}  # fmt: skip
+        slow, groups = of["backbone"] or {id(p) for p in module.parameters()} - of["head"], []
+        for is_slow, rate in ((False, lr), (True, lr * backbone)):
+            mine = [p for p in trainable(module) if (id(p) in slow) is is_slow]
             groups += [{**group, "lr": rate} for group in decayed(mine, weight_decay) if group["params"]]
         return torch.optim.AdamW(groups, lr=lr, fused=True)
 
