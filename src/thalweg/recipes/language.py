@@ -8,8 +8,10 @@ from thalweg.data.text import Characters, Partition, Windows
 from thalweg.models.language.both_sides import BothSides
 from thalweg.models.language.recurrent import RecurrentLanguageModel
 from thalweg.models.language.rotary_gpt import RotaryGPT
+from thalweg.models.language.transformer_xl import TransformerXL
 from thalweg.tasks.filling_in import FillingIn
 from thalweg.tasks.language_modelling import LanguageModelling
+from thalweg.tasks.memory_lengths import MemoryLengths
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw, muon
 from thalweg.training.schedules import hold, linear, warmup
@@ -33,6 +35,28 @@ def gpt_shakespeare(*, epochs: int = 8, batch_size: int = 32, context: int = 128
     return Experiment(task=task, train=Windows(train, context, batch_size, shuffle=True), valid=Windows(valid, context, 64),
                       epochs=epochs, optimizer=optimizer, schedule=warmup(0.05, hold(0.55, linear())),
                       monitor="loss")  # fmt: skip
+
+
+def transformer_xl_shakespeare(*, memory: int = 256, epochs: float = 4, batch_size: int = 32, context: int = 64,
+                               embed_dim: int = 192, num_layers: int = 3, num_heads: int = 4, dropout: float = 0.1,
+                               lr: float = 0.015) -> Experiment:  # fmt: skip
+    """A Transformer reads plays in segments of 64 characters and remembers what it read before.   LEE: Smaller Model
+
+    memory: places that each layer remembers in training; it is measured with none, a quarter, half and all of them.
+    The last twentieth of the text is for the test, the one before for validation.
+    """
+    text = tiny_shakespeare()
+    alphabet = "".join(sorted(set(text)))
+    parts = Characters(alphabet).encode(text).tensor_split([int(0.9 * len(text)), int(0.95 * len(text))])
+    model = build(TransformerXL, vocab_size=len(alphabet), embed_dim=embed_dim, num_layers=num_layers, num_heads=num_heads,
+                  memory=memory, dropout=dropout)  # fmt: skip
+    task = build(MemoryLengths, model=model, alphabet=alphabet, context=context + memory, rows=batch_size,
+                 memories=[0, memory // 4, memory // 2, memory])  # fmt: skip
+    train = Partition(parts[0], context, batch_size, shuffle=True)
+    valid, test = (Partition(part, context, 16) for part in parts[1:])
+    return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, clip=1.0, monitor="loss",
+                      optimizer=muon(lr, other=adamw(0.15 * lr, betas=(0.9, 0.95), weight_decay=0.0)),
+                      schedule=warmup(0.05, hold(0.45, linear())), evaluate_every=2 * len(train))  # fmt: skip
 
 
 def rnn_time_machine(*, cell: Literal["rnn", "gru", "lstm", "irnn", "scrn", "qrnn"] = "gru", num_layers: int = 1,

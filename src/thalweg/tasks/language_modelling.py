@@ -19,6 +19,13 @@ from thalweg.training import Task
 from thalweg.vocabulary import Batch
 
 
+def went_on(new: list[Tensor], held: list[Tensor], begins: Tensor) -> list[Tensor]:
+    """The state before a batch: new where a row begins, else what was held; all new where that is none, or of other rows."""
+    if not held or held[0].shape != new[0].shape:
+        return list(new)
+    return [torch.where(begins.view(-1, *[1] * (zero.ndim - 2)), zero, was) for zero, was in zip(new, held, strict=True)]
+
+
 class LanguageModelling(Task):
     """Predicts every token from those before it.   loss = - sum_t log softmax(model(x_1 ... x_{t-1}))[x_t]
 
@@ -27,7 +34,7 @@ class LanguageModelling(Task):
     alphabet: the characters, in the order of their tokens.   context: tokens that the model reads at most.
     own: share of the tokens that it reads in training which are its own guesses, so that it learns to go on after its own
     mistakes; own_steps: batches over which the share rises, see `ScheduledSampling`.
-    rows: of a training batch that may go on; the model's cache is then a list of tensors [layer batch hidden].
+    rows: of a training batch that may go on; the model's cache is then a list of tensors [layer batch ...].
     """
 
     reads = "text"
@@ -58,9 +65,7 @@ class LanguageModelling(Task):
             return
         new = self.model.new_cache(len(batch["begins"]), 1)  # type: ignore[operator]
         held = [getattr(self, f"state{number}") for number in range(len(new))] if self.training else self.unbroken
-        if not held or held[0].shape != new[0].shape:
-            held = new
-        state = [torch.where(batch["begins"][:, None], zero, was) for zero, was in zip(new, held, strict=True)]
+        state = went_on(new, held, batch["begins"])
         yield state
         after = [part.detach().to(zero) for part, zero in zip(state, new, strict=True)]
         if self.training:

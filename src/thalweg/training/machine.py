@@ -4,11 +4,13 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -40,6 +42,23 @@ def trim_memory() -> None:
     """Returns to the system what glibc keeps and nothing uses: where extents vary from batch to batch, it grows by the hour."""
     if _glibc():
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def peak_memory(run: Callable[[], object], device: torch.device) -> int:
+    """The most bytes of tensors that a call holds at once, above what was held before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    held = most = 0
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
 
 
 def _glibc() -> bool:
