@@ -44,17 +44,17 @@ def _course(name: str, context: int, batch_size: int) -> tuple[Stream, Stream, i
 
 
 def long_range_arena(*, course: Literal["listops", "pixels", "shakespeare"] = "listops", ways: str = "all",
-                     steps: int | None = None, embed_dim: int = 64, num_layers: int = 2, num_heads: int = 2,
+                     epochs: float | None = None, embed_dim: int = 64, num_layers: int = 2, num_heads: int = 2,
                      lr: float = 2e-3) -> Experiment:  # fmt: skip
     """All ways to attend learn the same: how good each is, how fast, how much memory it takes.   LEE: Attention Variant
 
     course: lists within lists of up to 128 words; the 196 pixels of a digit, one after the other; or plays, of which 1,024
     characters are read and each is foretold, by the ways that can look backwards only
     ways: names, with commas between; docs/attention.md says what each is
-    steps: of each; by default as many as suit the course
+    epochs: by default as many as suit the course
     """
     context, window, batch_size, usual = {
-        "listops": (128, 16, 64, 600), "pixels": (196, 28, 64, 400), "shakespeare": (1024, 32, 8, 300)
+        "listops": (128, 16, 64, 1.0), "pixels": (196, 28, 64, 0.5), "shakespeare": (1024, 32, 8, 2.5)
     }[course]  # fmt: skip
     train, test, vocab_size, num_classes = _course(course, context, batch_size)
     known = [way for way in WAYS if num_classes or way not in BOTH_SIDES]
@@ -63,5 +63,5 @@ def long_range_arena(*, course: Literal["listops", "pixels", "shakespeare"] = "l
         raise ValueError(f"ways={ways!r}: {unknown} do not read this; expected some of {', '.join(known)}")
     task = build(LongRange, ways=names, vocab_size=vocab_size, context=context, num_classes=num_classes, embed_dim=embed_dim,
                  num_layers=num_layers, num_heads=num_heads, window=window)  # fmt: skip
-    return Experiment(task=task, train=train, test=test, steps=steps or usual, clip=1.0, schedule=warmup(0.1, linear()),
+    return Experiment(task=task, train=train, test=test, epochs=epochs or usual, clip=1.0, schedule=warmup(0.1, linear()),
                       optimizer={f"players.{name}": adamw(lr, weight_decay=0.01) for name in names})  # fmt: skip

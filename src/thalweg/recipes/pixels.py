@@ -32,11 +32,11 @@ def pixel_attention_digits(*, epochs: int = 60, batch_size: int = 64, embed_dim:
 
 
 def convolution_or_attention(*, data_set: Literal["fashion-mnist", "mnist"] = "fashion-mnist",
-                             sizes: str = "300,1000,3000,10000,54000", steps: int = 1500, batch_size: int = 64,
+                             sizes: str = "300,1000,3000,10000,54000", epochs: float = 1.8, batch_size: int = 64,
                              channels: int = 48, num_layers: int = 2, lr: float = 2e-3) -> Experiment:  # fmt: skip
     """With few images convolutions are better; with many, self-attention may be, which could be those.   LEE: Self-Attention
 
-    sizes: numbers of training images, with commas between.   steps: of every model, whatever the number.
+    sizes: numbers of training images, with commas between.   epochs: of the largest; all take as many steps.
     One picture shows the share of the test images named wrongly, by the number of images learned from.
     """
     numbers, splits = [int(size) for size in sizes.split(",")], {"fashion-mnist": fashion_mnist, "mnist": mnist}[data_set]()
@@ -44,5 +44,5 @@ def convolution_or_attention(*, data_set: Literal["fashion-mnist", "mnist"] = "f
                          **moments(splits.train["image"]), size=[28, 28]) for mix in ("convolution", "attention")}  # fmt: skip
     task = build(DataSizes, **models, sizes=numbers, num_classes=len(splits.classes))
     return Experiment(task=task, train=FirstOf(splits.train, numbers, batch_size), test=TensorStream(splits.test, 500),
-                      steps=steps, optimizer={f"players.{name}": adamw(lr, weight_decay=0.05) for name in task.players},
+                      epochs=epochs, optimizer={f"players.{name}": adamw(lr, weight_decay=0.05) for name in task.players},
                       schedule=warmup(0.1, cosine()), clip=1.0)  # fmt: skip
