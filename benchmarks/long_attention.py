@@ -123,7 +123,7 @@ def measure() -> dict:
         going = {name: way for name, way in ways(length).items()
                  if length == LENGTHS[0] or seconds[name].get(length // 2, SLOW) < SLOW / 4}  # fmt: skip
         for name, way in going.items():  # before times are taken, so that what a first call does is done
-            memory.setdefault(name, {})[length] = peak_memory(partial(passed, way, x), x.device)
+            memory.setdefault(name, {})[length] = peak_memory(partial(passed, way, x))
         runs = {name: partial(passed, way, x) for name, way in going.items()}
         for name, taken in alternate(runs, repeats=5 if length <= 4096 else 3).items():
             seconds.setdefault(name, {})[length] = taken

@@ -22,7 +22,9 @@ def pixels(images):
 def trained(ways, steps, **arguments):
     torch.manual_seed(0)
     splits = digits()
-    task = build(LongRange, ways=ways, vocab_size=16, context=64, **{"num_classes": 10, "embed_dim": 32, "window": 8, **arguments})
+    task = build(
+        LongRange, ways=ways, vocab_size=16, context=64, **{"num_classes": 10, "embed_dim": 32, "window": 8, **arguments}
+    )
     train, test = TensorStream(pixels(splits.train), 32, shuffle=True), TensorStream(pixels(splits.test), 360)
     training = Training(Experiment(task=task, train=train, steps=steps,
                                    optimizer={f"players.{way}": adamw(4e-3) for way in ways}), device="cpu")  # fmt: skip
@@ -60,7 +62,7 @@ def test_the_peak_is_what_was_held_at_once():
         for count in (1, 2, 1):
             torch.stack([torch.zeros(250_000) for _ in range(count)])
 
-    assert peak_memory(two_after_one, torch.device("cpu")) == pytest.approx(4e6, rel=0.01)
+    assert peak_memory(two_after_one) == pytest.approx(4e6, rel=0.01)
 
 
 @pytest.mark.slow

@@ -1,10 +1,11 @@
 """Recipes that read and write: a name in, an experiment out."""
 
+from collections import Counter
 from typing import Literal
 
 from thalweg.build import build
-from thalweg.data.sources import time_machine, tiny_shakespeare
-from thalweg.data.text import Characters, Partition, Windows
+from thalweg.data.sources import penn_treebank, time_machine, tiny_shakespeare
+from thalweg.data.text import Characters, Partition, WholeWords, Windows
 from thalweg.models.language.both_sides import BothSides
 from thalweg.models.language.recurrent import RecurrentLanguageModel
 from thalweg.models.language.rotary_gpt import RotaryGPT
@@ -80,6 +81,25 @@ def rnn_time_machine(*, cell: Literal["rnn", "gru", "lstm", "irnn", "scrn", "qrn
     stream = (Partition if unbroken else Windows)(train, context, batch_size, shuffle=True)
     return Experiment(task=task, train=stream, valid=Partition(valid, 500, 1), epochs=epochs, clip=1.0,
                       optimizer=adamw(lr, weight_decay=0.0), schedule=linear(), monitor="loss")  # fmt: skip
+
+
+def rnn_ptb(*, cell: Literal["rnn", "gru", "lstm", "irnn", "scrn", "qrnn"] = "lstm", num_layers: int = 2, hidden_dim: int = 400,
+            tied: bool = True, dropout: float = 0.5, epochs: float = 20, batch_size: int = 32, context: int = 35,
+            lr: float = 3e-3, weight_decay: float = 0.0) -> Experiment:  # fmt: skip
+    """A recurrent network learns the Wall Street Journal, a word at a time.   D2L 9.2, LEE: LSTM
+
+    cell: what remembers, see `RecurrentLanguageModel`.   tied: whether words are read and said by the same vectors.
+    10,000 words are known; the state is kept from batch to batch. Every word of the test but the first counts.
+    """
+    parts = penn_treebank()
+    words = " ".join(word for word, _ in Counter(parts[0]).most_common())
+    train, valid, test = (WholeWords(words).encode(" ".join(part)) for part in parts)
+    model = build(RecurrentLanguageModel, vocab_size=len(words.split()), embed_dim=hidden_dim, hidden_dim=hidden_dim,
+                  num_layers=num_layers, cell=cell, dropout=dropout, tied=tied)  # fmt: skip
+    task = build(LanguageModelling, model=model, alphabet=words, context=len(train), rows=batch_size, words=True)
+    return Experiment(task=task, train=Partition(train, context, batch_size, shuffle=True), valid=Partition(valid, 100, 10),
+                      test=Partition(test, 31, 1), epochs=epochs, clip=1.0, monitor="loss",
+                      optimizer=adamw(lr, weight_decay=weight_decay), schedule=warmup(0.02, linear()))  # fmt: skip
 
 
 def gaps_time_machine(*, sides: Literal["both", "before"] = "both", epochs: float = 20, batch_size: int = 32,

@@ -29,11 +29,11 @@ def _pixels(images: Batch) -> Batch:
 def _course(name: str, context: int, batch_size: int) -> tuple[Stream, Stream, int, int | None]:
     """Streams to learn from and to be tested by; how many tokens there are, and classes."""
     if name == "listops":
-        train, test = (list_operations(count, context, seed) for seed, count in enumerate((40_000, 2_000)))
+        train, test = (list_operations(count, context, seed) for seed, count in enumerate((20_000, 1_000)))
         return TensorStream(train, batch_size, shuffle=True), TensorStream(test, 100), len(WORDS), 10
     if name == "pixels":
         splits = mnist()
-        train, test = _pixels(splits.train), take(_pixels(splits.test), torch.arange(2_000))
+        train, test = _pixels(splits.train), take(_pixels(splits.test), torch.arange(1_000))
         return TensorStream(train, batch_size, shuffle=True), TensorStream(test, 100), GREYS, 10
     text = tiny_shakespeare()
     alphabet = "".join(sorted(set(text)))
@@ -54,7 +54,7 @@ def long_range_arena(*, course: Literal["listops", "pixels", "shakespeare"] = "l
     epochs: by default as many as suit the course
     """
     context, window, batch_size, usual = {
-        "listops": (128, 16, 64, 1.0), "pixels": (196, 28, 64, 0.5), "shakespeare": (1024, 32, 8, 2.5)
+        "listops": (128, 16, 64, 2.0), "pixels": (196, 28, 64, 0.5), "shakespeare": (1024, 32, 8, 2.5)
     }[course]  # fmt: skip
     train, test, vocab_size, num_classes = _course(course, context, batch_size)
     known = [way for way in WAYS if num_classes or way not in BOTH_SIDES]

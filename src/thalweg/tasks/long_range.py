@@ -75,7 +75,7 @@ class LongRange(Task):
                 def there_and_back(way: str = way, player: nn.Module = player) -> None:
                     torch.autograd.grad(self.loss_of(way, batch)[0], [*player.parameters()], allow_unused=True)
 
-                self.bytes[number] = peak_memory(there_and_back, batch["tokens"].device)
+                self.bytes[number] = peak_memory(there_and_back)
             start = time.perf_counter()
             yield player, *self.loss_of(way, batch)
             if batch["tokens"].is_cuda:
