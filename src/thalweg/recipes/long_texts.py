@@ -10,7 +10,7 @@ from thalweg.data.list_operations import WORDS, list_operations
 from thalweg.data.sources import mnist, tiny_shakespeare
 from thalweg.data.streams import Stream, TensorStream, take
 from thalweg.data.text import Characters, Windows
-from thalweg.models.sequence.long_reader import BOTH_SIDES, WAYS
+from thalweg.models.sequence.long_reader import BOTH_SIDES, WAYS, Readers
 from thalweg.tasks.long_range import LongRange
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
@@ -61,7 +61,8 @@ def long_range_arena(*, course: Literal["listops", "pixels", "shakespeare"] = "l
     names = known if ways == "all" else ways.split(",")
     if unknown := sorted(set(names) - set(known)):
         raise ValueError(f"ways={ways!r}: {unknown} do not read this; expected some of {', '.join(known)}")
-    task = build(LongRange, ways=names, vocab_size=vocab_size, context=context, num_classes=num_classes, embed_dim=embed_dim,
-                 num_layers=num_layers, num_heads=num_heads, window=window)  # fmt: skip
+    players = build(Readers, ways=names, vocab_size=vocab_size, context=context, num_classes=num_classes, embed_dim=embed_dim,
+                    num_layers=num_layers, num_heads=num_heads, window=window)  # fmt: skip
+    task = build(LongRange, players=players, names_classes=num_classes is not None)
     return Experiment(task=task, train=train, test=test, epochs=epochs or usual, clip=1.0, schedule=warmup(0.1, linear()),
                       optimizer={f"players.{name}": adamw(lr, weight_decay=0.01) for name in names})  # fmt: skip

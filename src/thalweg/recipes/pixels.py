@@ -32,7 +32,7 @@ def pixel_attention_digits(*, epochs: int = 60, batch_size: int = 64, embed_dim:
 
 
 def convolution_or_attention(*, data_set: Literal["fashion-mnist", "mnist"] = "fashion-mnist",
-                             sizes: str = "300,1000,3000,10000,54000", epochs: float = 1.8, batch_size: int = 64,
+                             sizes: str = "30,100,300,3000,54000", epochs: float = 1.8, batch_size: int = 64,
                              channels: int = 48, num_layers: int = 2, lr: float = 2e-3) -> Experiment:  # fmt: skip
     """With few images convolutions are better; with many, self-attention may be, which could be those.   LEE: Self-Attention
 

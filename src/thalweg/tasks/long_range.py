@@ -4,7 +4,7 @@ After the Long Range Arena: Tay et al. 2020, arXiv:2011.04006.   LEE "Attention 
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from matplotlib.figure import Figure
@@ -14,7 +14,6 @@ from torchmetrics import MetricCollection
 
 from thalweg import figures
 from thalweg.metrics import MeanLoss, Share
-from thalweg.models.sequence.long_reader import LongReader
 from thalweg.training import Task
 from thalweg.training.machine import peak_memory
 from thalweg.vocabulary import Batch
@@ -23,7 +22,7 @@ WARM = 3  # steps whose seconds do not count
 
 
 class LongRange(Task):
-    """A player a way, see `LongReader`, with classes to name or, without num_classes, tokens to foretell.
+    """A player a way, see `Readers`, with classes to name or else tokens to foretell.
 
     loss = - log softmax(model(tokens))[label], or - sum_t log softmax(model(tokens)_t)[x_{t+1}]
     batch: tokens [batch time], to foretell one longer; mask [batch time] where padding is; label [batch].
@@ -35,26 +34,14 @@ class LongRange(Task):
     seconds: Tensor
     bytes: Tensor
 
-    def __init__(
-        self,
-        ways: Sequence[str],
-        vocab_size: int,
-        context: int,
-        num_classes: int | None = None,
-        embed_dim: int = 64,
-        num_layers: int = 2,
-        num_heads: int = 2,
-        window: int = 32,
-    ):
+    def __init__(self, players: nn.ModuleDict, names_classes: bool = True):
         super().__init__()
-        self.ways, self.names_classes = tuple(ways), num_classes is not None
-        sizes = {"embed_dim": embed_dim, "num_layers": num_layers, "num_heads": num_heads, "window": window}
-        self.players = nn.ModuleDict({way: LongReader(vocab_size, context, num_classes, way, **sizes) for way in ways})
+        self.players, self.names_classes, self.ways = players, names_classes, tuple(players)
         self.register_buffer("taken", torch.zeros((), dtype=torch.long))
         for name in ("seconds", "bytes"):
-            self.register_buffer(name, torch.zeros(len(ways), dtype=torch.double))
-        of_each = {way: Share() if self.names_classes else MeanLoss() for way in ways}
-        costs = {f"{way}_{cost}": MeanLoss() for way in ways for cost in ("seconds", "megabytes")}
+            self.register_buffer(name, torch.zeros(len(self.ways), dtype=torch.double))
+        of_each = {way: Share() if self.names_classes else MeanLoss() for way in self.ways}
+        costs = {f"{way}_{cost}": MeanLoss() for way in self.ways for cost in ("seconds", "megabytes")}
         self.metrics = MetricCollection({**of_each, **costs}, compute_groups=False)
 
     def terms(self, way: str, batch: Batch) -> tuple[Tensor, Tensor]:

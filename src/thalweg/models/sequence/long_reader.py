@@ -4,6 +4,7 @@ x = embedding(tokens) + position;  x += attend(norm(x)), x += mlp(norm(x)) in ea
 token at every place, or of a class by the mean over the places.   LEE "Attention Variant"; docs/attention.md has the ways
 """
 
+from collections.abc import Sequence
 from math import sqrt
 
 import torch
@@ -155,3 +156,21 @@ class LongReader(nn.Module):
             real = torch.ones_like(x[..., :1]) if mask is None else mask[..., None].to(x.dtype)
             x = (x * real).sum(1) / real.sum(1)
         return self.head(x)
+
+
+class Readers(nn.ModuleDict):
+    """A `LongReader` for each of several ways, all alike but for that."""
+
+    def __init__(
+        self,
+        ways: Sequence[str],
+        vocab_size: int,
+        context: int,
+        num_classes: int | None = None,
+        embed_dim: int = 64,
+        num_layers: int = 2,
+        num_heads: int = 2,
+        window: int = 32,
+    ):
+        sizes = {"embed_dim": embed_dim, "num_layers": num_layers, "num_heads": num_heads, "window": window}
+        super().__init__({way: LongReader(vocab_size, context, num_classes, way, **sizes) for way in ways})
