@@ -22,7 +22,6 @@ from statistics import linear_regression
 import torch
 from compare import alternate
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 from thalweg.layers.attention import attention
 from thalweg.layers.clustered_attention import RoutedAttention, hashed_attention
@@ -30,7 +29,7 @@ from thalweg.layers.linear_attention import Linformer, elu_features, linear_atte
 from thalweg.layers.mixing import AttentionFree, DenseSynthesizer, RandomSynthesizer, fourier_mixing
 from thalweg.layers.sinkhorn_attention import SinkhornAttention
 from thalweg.layers.sparse_attention import random_blocks, sparse_attention, strided_attention
-from thalweg.training.machine import keep_memory
+from thalweg.training.machine import keep_memory, peak_memory
 
 WIDTH, HEADS, WINDOW, SLOW = 64, 2, 64, 3.0
 SMALL, LARGE = (int(word) for word in sys.argv[1:3]) if len(sys.argv) > 2 else (256, 16384)
@@ -100,18 +99,6 @@ def passed(way: Way, x: Tensor) -> float:
     return time.perf_counter() - start
 
 
-def peak(way: Way, x: Tensor) -> int:
-    """The most bytes that were held at once."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        passed(way, x)
-    held = most = 0
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
-
-
 def exponents(measured: dict[int, float]) -> float | None:
     last = sorted(measured)[-4:]
     return round(linear_regression([*map(log2, last)], [log2(measured[n]) for n in last]).slope, 2) if len(last) > 1 else None
@@ -136,7 +123,7 @@ def measure() -> dict:
         going = {name: way for name, way in ways(length).items()
                  if length == LENGTHS[0] or seconds[name].get(length // 2, SLOW) < SLOW / 4}  # fmt: skip
         for name, way in going.items():  # before times are taken, so that what a first call does is done
-            memory.setdefault(name, {})[length] = peak(way, x)
+            memory.setdefault(name, {})[length] = peak_memory(partial(passed, way, x))
         runs = {name: partial(passed, way, x) for name, way in going.items()}
         for name, taken in alternate(runs, repeats=5 if length <= 4096 else 3).items():
             seconds.setdefault(name, {})[length] = taken

@@ -12,7 +12,7 @@ from thalweg.launch import recipes
 CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole", "unet-shapes", "mask-rcnn-shapes",
            "style-transfer", "warped-plane", "gomoku-moves", "series-forecast", "ntm-copy", "recall-by-lag",
            "reading-head-stories", "adding-problem", "pixel-attention-digits", "plate-reader", "clip-motions",
-           "copying-dialogues"}  # their data come with a dependency  # fmt: skip
+           "copying-dialogues", "long-range-arena"}  # their data come with a dependency  # fmt: skip
 # A network that has learned nothing does not say when a sentence ends: all beams of all sentences go on to the last place.
 EASED = {name: ["--beam", "1"] for name in ("transformer-multi30k", "seq2seq-multi30k")}
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",

@@ -184,8 +184,8 @@ def alignment(weights: Tensor, source: Sequence[str], target: Sequence[str]) -> 
 
 
 def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str = "step", ylabel: str = "",
-           log: bool = False) -> "Figure":  # fmt: skip
-    """Lines of (step, value), one a name."""
+           log: bool = False, xlog: bool = False) -> "Figure":  # fmt: skip
+    """Lines of (step, value), one a name.   log, xlog: whether equal distances upwards, to the right, are equal factors"""
     figure, axes = new_figure(6 if len(series) <= 8 else 9, 3.4)
     axis = axes[0, 0]
     many = len(series) > 8
@@ -197,6 +197,8 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str =
     axis.set_ylabel(ylabel)
     if log:
         axis.set_yscale("log")
+    if xlog:
+        axis.set_xscale("log")
     axis.grid(alpha=0.3)
     beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "ncols": -(-len(series) // 14)} if many else {}
     axis.legend(fontsize=8, **beside)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thalweg.data.text import Characters, Partition, Windows
+from thalweg.data.text import Characters, Partition, WholeWords, Windows
 
 
 @given(st.text(min_size=1))
@@ -120,3 +120,14 @@ def test_a_batch_goes_on_where_the_one_before_ended(context, rows, more, shuffle
 def test_a_text_too_short_for_its_rows_is_refused():
     with pytest.raises(ValueError, match="a text of 11, expected at least 12 for context=3 and batch_size=3"):
         Partition(torch.arange(11), 3, 3)
+
+
+def test_a_word_is_a_token_and_another_is_unknown():
+    words = WholeWords("the <unk> cat <eos> sat")
+    assert words.encode("the dog sat <eos>").tolist() == [0, 1, 4, 3]
+    assert words.decode([0, 2, 4]) == "the cat sat"
+    assert "".join(words.pieces([0, 2])) == "the cat "
+    assert len(words) == 5
+    for wrong in ("the cat the <unk>", "the cat"):
+        with pytest.raises(ValueError, match="expected different words and <unk> among them"):
+            WholeWords(wrong)

@@ -4,14 +4,12 @@ import pytest
 import torch
 from definitions import EXACT, equal_with_gradients, numbers
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn.functional import conv2d
 from torch.testing import assert_close
 
 from thalweg.layers.attention import attention
 from thalweg.layers.sparse_attention import (
     big_bird,
     blocks,
-    convolve_by_attention,
     global_tokens,
     local,
     longformer,
@@ -135,12 +133,3 @@ def test_what_cannot_be_read_is_refused():
         sparse_attention(*inputs, 0)
     with pytest.raises(ValueError, match="chosen: 2 rows: expected at least 1, and 3 for 6 places"):
         sparse_attention(*inputs, 2, chosen=torch.zeros(2, 1, dtype=torch.long))
-
-
-@pytest.mark.parametrize("kernel", [(3, 3), (1, 5)])
-def test_nine_heads_that_read_one_neighbour_each_are_a_convolution(kernel):
-    image, weight = numbers(2, 3, 5, 7), numbers(4, 3, *kernel)
-    expected = conv2d(image, weight, padding="same")
-    equal_with_gradients(convolve_by_attention(image, weight), expected, [image, weight])
-    with pytest.raises(ValueError, match="a kernel of 2 x 2, expected odd sides"):
-        convolve_by_attention(image, weight[:, :, :1, :1].expand(-1, -1, 2, 2))

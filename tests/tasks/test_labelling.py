@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from thalweg.build import build, load, save
 from thalweg.data.labelled import LabelledSentences, Letters, Sentence, journeys
-from thalweg.models.sequence.tagger import Tagger
+from thalweg.models.sequence.tagger import Tagger, affixes
 from thalweg.tasks.labelling import Labelling
 from thalweg.training import Experiment
 from thalweg.training.loop import Training, evaluate
@@ -114,6 +114,29 @@ def test_what_a_word_sees_is_its_context():
         assert {place for place in range(7) if embedded.grad[0, place].any()} == expected
     with pytest.raises(ValueError, match="context='after'"):
         Tagger(7, 5, 3, context="after")
+
+
+def test_words_with_the_same_beginning_or_end_have_its_number():
+    reader = Letters("a", "abcdefg")
+    numbers = affixes(reader.encode(["abcdefg", "abcgefg", "g", "fg"])[1], 512)
+    same = numbers[0] == numbers[1]
+    assert same.tolist() == [True, True, False, True, True, False]  # the first 2 and 3, the last 2 and 3
+    assert [(number // 512).tolist() for number in numbers] == [list(range(6))] * 4
+    assert len(numbers[2:, 3:].unique()) == 6  # what a short word lacks is told apart too
+    longer = torch.cat([reader.encode(["fg"])[1], torch.zeros(1, 5, dtype=torch.long)], 1)
+    assert torch.equal(affixes(longer, 512)[0], numbers[3])
+
+
+def test_in_training_a_share_of_the_words_is_unknown():
+    model = Tagger(7, 5, 3, unknown=0.5).double()
+    tokens, letters, mask = torch.full((20, 50), 5), torch.randint(1, 5, (20, 50, 16)), torch.ones(20, 50, dtype=torch.bool)
+    seen = []
+    model.embedding.register_forward_hook(lambda module, read, output: seen.append(read[0]))
+    model(tokens, letters, mask)
+    assert set(seen[0].unique().tolist()) == {3, 5}
+    assert 0.4 < (seen[0] == 3).double().mean() < 0.6
+    model.eval()(tokens, letters, mask)
+    assert (seen[1] == 5).all()
 
 
 def test_padding_changes_no_label():

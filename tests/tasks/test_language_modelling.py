@@ -231,3 +231,21 @@ def test_recurrent_networks_learn_a_text_by_heart(cell, partition):
     assert measured["perplexity"] < 1.3  # of a guess among all: 54
     said = task.eval().predict({"text": ["Errors should never"]}, length=15, temperature=0.0)["text"]
     assert said == ["Errors should never pass silently."]
+
+
+def test_a_text_of_words_goes_on_by_words_and_is_drawn(tmp_path):
+    words = "<unk> the cat sat on mat <eos>"
+    model = build(RecurrentLanguageModel, vocab_size=7, embed_dim=8, hidden_dim=8, cell="lstm", tied=True)
+    task = build(LanguageModelling, model=model, alphabet=words, context=20, rows=2, words=True).eval()
+    (text,) = task.predict({"text": ["the dog sat"]}, length=5)["text"]
+    assert len(text.split()) == 8
+    assert text.startswith("the <unk> sat ")
+    save(task, tmp_path)
+    assert load(tmp_path).predict({"text": ["the dog sat"]}, length=5)["text"] == [text]
+    batch = next(iter(Partition(torch.arange(7).repeat(6), 6, 2)))
+    task.evaluate(batch)
+    drawn = task.figures(batch)
+    written = "".join(letter.get_text() for letter in drawn["real text"].axes[0].texts)
+    assert written == "the cat sat on mat <eos> <unk> "[: len(written)]
+    with pytest.raises(ValueError, match="has no character to go on from"):
+        task.predict({"text": [" "]})

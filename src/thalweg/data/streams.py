@@ -165,6 +165,25 @@ class Curriculum(Stream):
         return self.whole.fetch(indices)
 
 
+class FirstOf(Stream):
+    """From the first n examples, for each of several n, a batch of its own: what more data are worth, all n side by side.
+
+    tensors: {"image": [example ...]} -> {"image": [size batch ...]}, drawn at random, with replacement.
+    ValueError if there are not so many examples.
+    """
+
+    def __init__(self, tensors: Batch, sizes: Sequence[int], batch_size: int):
+        super().__init__(max(sizes, default=0), batch_size, shuffle=True)
+        self.tensors, self.sizes = tensors, tuple(sizes)
+        if short := {name: len(tensor) for name, tensor in tensors.items() if len(tensor) < self.size}:
+            raise ValueError(f"sizes={sizes}: there are {short} examples")
+
+    def batch(self, number: int) -> Batch:
+        drawn = [torch.randint(size, (self.batch_size,), generator=generator(self.seed, number, size)) for size in self.sizes]
+        batch = take(self.tensors, torch.cat(drawn))
+        return {name: tensor.unflatten(0, (len(self.sizes), -1)) for name, tensor in batch.items()}
+
+
 class GrowingBatches(Stream):
     """The examples of a stream in batches that grow: noise shrinks as a falling learning rate shrinks it, in fewer steps.
 

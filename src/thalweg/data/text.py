@@ -1,4 +1,4 @@
-"""Texts as tokens: an alphabet of characters, and windows of a long text."""
+"""Texts as tokens: an alphabet of characters or a list of words, and windows of a long text."""
 
 from collections.abc import Iterable, Sequence
 
@@ -33,7 +33,41 @@ class Characters:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of tokens."""
-        return "".join(self.alphabet[token] for token in tokens)
+        return "".join(self.pieces(tokens))
+
+    def pieces(self, tokens: Iterable[int]) -> list[str]:
+        """The character of each token."""
+        return [self.alphabet[token] for token in tokens]
+
+
+class WholeWords:
+    """A word is a token, what stands between spaces; another than those known is <unk>.   D2L 8.2
+
+    words: those that are known, in the order of their tokens, with spaces between.
+    ValueError if a word is there twice, or <unk> not at all.
+    """
+
+    def __init__(self, words: str):
+        self.words = words.split()
+        self.number = {word: number for number, word in enumerate(self.words)}
+        if len(self.number) != len(self.words) or "<unk>" not in self.number:
+            raise ValueError(f"words: expected different words and <unk> among them; there are {len(self.words)}, "
+                             f"{len(self.number)} of them different")  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, text: str) -> Int[Tensor, " time"]:
+        """The token of each word."""
+        return torch.tensor([self.number.get(word, self.number["<unk>"]) for word in text.split()], dtype=torch.long)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The words of tokens, with spaces between."""
+        return "".join(self.pieces(tokens))[:-1]
+
+    def pieces(self, tokens: Iterable[int]) -> list[str]:
+        """The word of each token, and the space behind it."""
+        return [self.words[token] + " " for token in tokens]
 
 
 class Windows(Stream):

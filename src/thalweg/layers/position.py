@@ -10,6 +10,7 @@ from math import log, log2, sqrt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 
 def sinusoidal(start: int, time: int, dim: int, like: Tensor, base: float = 10000.0) -> Float[Tensor, "time dim"]:
@@ -63,6 +64,22 @@ def distances(time: int, read: int, device: torch.device | None = None) -> Int[T
 def spread(line: Float[Tensor, "*any distance"], read: int) -> Float[Tensor, "*any time read"]:
     """Gives every pair of places the number of its distance, b_ts = line(s - t).   line: in the order of `distances`"""
     return line.unfold(-1, read, 1).flip(-2)
+
+
+def aligned(score: Float[Tensor, "*any time read"]) -> Float[Tensor, "*any time read"]:
+    """Gives every pair of places the score that its query has for its distance: y_ts = score(t, t - s).
+
+    score: columns are the distances read - 1, ..., 1, 0 back from the query's place. What is ahead of it gets a number that
+    means nothing: for causal attention.   Dai et al. 2019, arXiv:1901.02860, appendix B.
+    """
+    time, read = score.shape[-2:]
+    return (
+        pad(score, (1, 0))
+        .unflatten(-1, (1, read + 1))
+        .flatten(-3)
+        .unflatten(-1, (read + 1, time))[..., 1:, :]
+        .reshape(score.shape)
+    )
 
 
 def alibi(num_heads: int, time: int, read: int, like: Tensor) -> Float[Tensor, "head time read"]:

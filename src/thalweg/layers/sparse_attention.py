@@ -36,11 +36,6 @@ def blocks(chosen: Int[Tensor, "block count"], block: int) -> Pattern:
     return lambda t, s: (chosen[t // block] == (s // block)[..., None]).any(-1)
 
 
-def offset(rows: int, columns: int, width: int) -> Pattern:
-    """In an image of that width, read row by row: the one pixel so many rows below and columns to the right."""
-    return lambda t, s: (s // width == t // width + rows) & (s % width == t % width + columns)
-
-
 def union(*patterns: Pattern) -> Pattern:
     """Whatever one of them reads."""
 
@@ -172,23 +167,3 @@ def strided_attention(
         seen = pad(whole, (0, missing)).unflatten(1, (-1, stride)).mT.flatten(0, 1)[:, None, None]
     y = attention(query, key, value, seen, causal=causal)
     return y.unflatten(0, (-1, stride)).permute(0, 2, 3, 1, 4).flatten(2, 3)[:, :, :time]
-
-
-def convolve_by_attention(
-    image: Float[Tensor, "batch channel height width"], weight: Float[Tensor, "out channel rows columns"]
-) -> Float[Tensor, "batch out height width"]:
-    """A convolution is self-attention whose every head reads one neighbour: `conv2d(image, weight, padding="same")`.
-
-    A kernel of rows x columns takes as many heads. Each has a pattern `offset`, values that are the pixels themselves, and the
-    kernel's matrix of that offset as its part of the output; beyond the border a head reads nothing, which is zero.
-    ValueError if the kernel has an even side.   Cordonnier, Loukas, Jaggi 2019, arXiv:1911.03584.
-    """
-    (height, width), (rows, columns) = image.shape[2:], weight.shape[2:]
-    if rows % 2 == 0 or columns % 2 == 0:
-        raise ValueError(f"weight: a kernel of {rows} x {columns}, expected odd sides")
-    heads = [offset(row - rows // 2, column - columns // 2, width) for row in range(rows) for column in range(columns)]
-    mask = pattern_mask(heads, height * width, device=image.device)
-    pixels = image.flatten(2).mT[:, None]  # [batch 1 place channel]: one head of values that all others share
-    nothing = pixels[..., :1] * 0  # no query, no key: the places alone decide
-    read = attention(nothing.expand(-1, len(heads), -1, -1), nothing, pixels, mask)
-    return torch.einsum("bhpc,och->bop", read, weight.flatten(2)).unflatten(2, (height, width))

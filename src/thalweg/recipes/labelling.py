@@ -13,21 +13,21 @@ from thalweg.training.schedules import linear, warmup
 
 
 def _labelling(sentences: Labelled, monitor: str, *, objective: str, context: str, window: int, epochs: float,
-               batch_size: int, lr: float) -> Experiment:  # fmt: skip
+               batch_size: int, lr: float, unknown: float = 0.0) -> Experiment:  # fmt: skip
     """A tagger learns labelled sentences; words that occur once are unknown, so that it learns what to make of such."""
     counts = Counter(word.lower() for sentence in sentences.train for word in sentence.words)
     known = " ".join(sorted(word for word in counts if counts[word] > 1))
     alphabet = "".join(sorted({letter for sentence in sentences.train for word in sentence.words for letter in word}))
     reader = Letters(known, alphabet)
     model = build(Tagger, vocab_size=len(reader.words), num_letters=2 + len(alphabet), num_labels=len(sentences.classes),
-                  context=context, window=window)  # fmt: skip
+                  context=context, window=window, unknown=unknown)  # fmt: skip
     task = build(Labelling, model=model, classes=sentences.classes, words=known, alphabet=alphabet, objective=objective)
     train = LabelledSentences(sentences.train, reader, sentences.classes, batch_size, shuffle=True)
     valid, test = (LabelledSentences(part, reader, sentences.classes, 100) for part in (sentences.valid, sentences.test))
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in sentences.left_out.items())
     notes = {"words": f"{len(reader.words):,} are known, those that occur twice", "left out": left_out or "nothing"}
     return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2),
-                      schedule=warmup(0.05, linear()), clip=1.0, monitor=monitor, notes=notes)  # fmt: skip
+                      schedule=warmup(0.05, linear()), clip=1.0, ema=0.998, monitor=monitor, notes=notes)  # fmt: skip
 
 
 def tagger_ewt(
@@ -38,13 +38,14 @@ def tagger_ewt(
     epochs: float = 8,
     batch_size: int = 32,
     lr: float = 3e-3,
+    unknown: float = 0.1,
 ) -> Experiment:
     """A network says which part of speech every word of an English sentence is.   D2L 15.6, LEE: Deep & Structured
 
-    objective: what is learned, see `Labelling`.   context: what it sees of the sentence, and how, see `Tagger`.
+    objective: what is learned, see `Labelling`.   context, unknown: what it sees of the sentence, and how, see `Tagger`.
     """
     return _labelling(english_web_treebank(), "accuracy", objective=objective, context=context, window=window, epochs=epochs,
-                      batch_size=batch_size, lr=lr)  # fmt: skip
+                      batch_size=batch_size, lr=lr, unknown=unknown)  # fmt: skip
 
 
 def names_wnut17(
@@ -55,13 +56,14 @@ def names_wnut17(
     epochs: float = 15,
     batch_size: int = 16,
     lr: float = 3e-3,
+    unknown: float = 0.1,
 ) -> Experiment:
     """A network finds the names of persons, places, groups and things in messages.   D2L 9.4, LEE: Deep & Structured
 
-    objective: what is learned, see `Labelling`.   context: what it sees of the sentence, and how, see `Tagger`.
+    objective: what is learned, see `Labelling`.   context, unknown: what it sees of the sentence, and how, see `Tagger`.
     """
     return _labelling(wnut17(), "f1", objective=objective, context=context, window=window, epochs=epochs,
-                      batch_size=batch_size, lr=lr)  # fmt: skip
+                      batch_size=batch_size, lr=lr, unknown=unknown)  # fmt: skip
 
 
 def slot_filling(

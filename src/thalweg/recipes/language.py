@@ -1,15 +1,18 @@
 """Recipes that read and write: a name in, an experiment out."""
 
+from collections import Counter
 from typing import Literal
 
 from thalweg.build import build
-from thalweg.data.sources import time_machine, tiny_shakespeare
-from thalweg.data.text import Characters, Partition, Windows
+from thalweg.data.sources import penn_treebank, time_machine, tiny_shakespeare
+from thalweg.data.text import Characters, Partition, WholeWords, Windows
 from thalweg.models.language.both_sides import BothSides
 from thalweg.models.language.recurrent import RecurrentLanguageModel
 from thalweg.models.language.rotary_gpt import RotaryGPT
+from thalweg.models.language.transformer_xl import TransformerXL
 from thalweg.tasks.filling_in import FillingIn
 from thalweg.tasks.language_modelling import LanguageModelling
+from thalweg.tasks.memory_lengths import MemoryLengths
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw, muon
 from thalweg.training.schedules import hold, linear, warmup
@@ -35,6 +38,28 @@ def gpt_shakespeare(*, epochs: int = 8, batch_size: int = 32, context: int = 128
                       monitor="loss")  # fmt: skip
 
 
+def transformer_xl_shakespeare(*, memory: int = 256, epochs: float = 4, batch_size: int = 32, context: int = 64,
+                               embed_dim: int = 192, num_layers: int = 3, num_heads: int = 4, dropout: float = 0.1,
+                               lr: float = 0.015) -> Experiment:  # fmt: skip
+    """A Transformer reads plays in segments of 64 characters and remembers what it read before.   LEE: Smaller Model
+
+    memory: places that each layer remembers in training; it is measured with none, a quarter, half and all of them.
+    The last twentieth of the text is for the test, the one before for validation.
+    """
+    text = tiny_shakespeare()
+    alphabet = "".join(sorted(set(text)))
+    parts = Characters(alphabet).encode(text).tensor_split([int(0.9 * len(text)), int(0.95 * len(text))])
+    model = build(TransformerXL, vocab_size=len(alphabet), embed_dim=embed_dim, num_layers=num_layers, num_heads=num_heads,
+                  memory=memory, dropout=dropout)  # fmt: skip
+    task = build(MemoryLengths, model=model, alphabet=alphabet, context=context + memory, rows=batch_size,
+                 memories=[0, memory // 4, memory // 2, memory])  # fmt: skip
+    train = Partition(parts[0], context, batch_size, shuffle=True)
+    valid, test = (Partition(part, context, 16) for part in parts[1:])
+    return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, clip=1.0, monitor="loss",
+                      optimizer=muon(lr, other=adamw(0.15 * lr, betas=(0.9, 0.95), weight_decay=0.0)),
+                      schedule=warmup(0.05, hold(0.45, linear())), evaluate_every=2 * len(train))  # fmt: skip
+
+
 def rnn_time_machine(*, cell: Literal["rnn", "gru", "lstm", "irnn", "scrn", "qrnn"] = "gru", num_layers: int = 1,
                      hidden_dim: int = 256, partition: Literal["random", "sequential"] = "random",
                      by_heart: bool = True, epochs: int = 500, batch_size: int = 32, context: int = 35, dropout: float = 0.0,
@@ -56,6 +81,25 @@ def rnn_time_machine(*, cell: Literal["rnn", "gru", "lstm", "irnn", "scrn", "qrn
     stream = (Partition if unbroken else Windows)(train, context, batch_size, shuffle=True)
     return Experiment(task=task, train=stream, valid=Partition(valid, 500, 1), epochs=epochs, clip=1.0,
                       optimizer=adamw(lr, weight_decay=0.0), schedule=linear(), monitor="loss")  # fmt: skip
+
+
+def rnn_ptb(*, cell: Literal["rnn", "gru", "lstm", "irnn", "scrn", "qrnn"] = "lstm", num_layers: int = 2, hidden_dim: int = 400,
+            tied: bool = True, dropout: float = 0.5, epochs: float = 20, batch_size: int = 32, context: int = 35,
+            lr: float = 3e-3, weight_decay: float = 0.0) -> Experiment:  # fmt: skip
+    """A recurrent network learns the Wall Street Journal, a word at a time.   D2L 9.2, LEE: LSTM
+
+    cell: what remembers, see `RecurrentLanguageModel`.   tied: whether words are read and said by the same vectors.
+    10,000 words are known; the state is kept from batch to batch. Every word of the test but the first counts.
+    """
+    parts = penn_treebank()
+    words = " ".join(word for word, _ in Counter(parts[0]).most_common())
+    train, valid, test = (WholeWords(words).encode(" ".join(part)) for part in parts)
+    model = build(RecurrentLanguageModel, vocab_size=len(words.split()), embed_dim=hidden_dim, hidden_dim=hidden_dim,
+                  num_layers=num_layers, cell=cell, dropout=dropout, tied=tied)  # fmt: skip
+    task = build(LanguageModelling, model=model, alphabet=words, context=len(train), rows=batch_size, words=True)
+    return Experiment(task=task, train=Partition(train, context, batch_size, shuffle=True), valid=Partition(valid, 100, 10),
+                      test=Partition(test, 31, 1), epochs=epochs, clip=1.0, monitor="loss",
+                      optimizer=adamw(lr, weight_decay=weight_decay), schedule=warmup(0.02, linear()))  # fmt: skip
 
 
 def gaps_time_machine(*, sides: Literal["both", "before"] = "both", epochs: float = 20, batch_size: int = 32,

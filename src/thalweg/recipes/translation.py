@@ -40,7 +40,7 @@ def _notes(corpus: Corpus, tokens: dict[str, str]) -> dict[str, str]:
 
 
 def _in_words(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict[str, Any], *, least: int, epochs: float,
-              batch_size: int, lr: float, own: float = 0.0) -> Experiment:  # fmt: skip
+              batch_size: int, lr: float, own: float = 0.0, warm: float = 0.05) -> Experiment:  # fmt: skip
     """An encoder-decoder learns the pairs; words that occur less than `least` times are unknown."""
     known = [frequent((pair[side] for pair in corpus.train), least) for side in (0, 1)]
     source, target = (Words(text) for text in known)
@@ -51,7 +51,7 @@ def _in_words(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict[st
                  own_steps=max(1, round(epochs * len(train) / 2)))  # fmt: skip
     counted = f"{len(source):,} of the source, {len(target):,} of the target, that occur at least {least} times"
     return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2),
-                      schedule=warmup(0.05, linear()), clip=1.0, monitor="loss",
+                      schedule=warmup(warm, linear()) if warm else linear(), clip=1.0, monitor="loss",
                       notes=_notes(corpus, {"words": counted}))  # fmt: skip
 
 
@@ -88,15 +88,17 @@ def seq2seq_tatoeba(*, attention: bool = True, epochs: float = 3, batch_size: in
 
 def transformer_tatoeba(*, epochs: float = 3, batch_size: int = 128, embed_dim: int = 192, num_layers: int = 3,
                         num_heads: int = 4, hidden_dim: int = 512, dropout: float = 0.1, norm_first: bool = True,
-                        cross: Literal["last", "same", "all"] = "last", lr: float = 2e-3) -> Experiment:  # fmt: skip
+                        cross: Literal["last", "same", "all"] = "last", lr: float = 2e-3,
+                        warm: float = 0.05) -> Experiment:  # fmt: skip
     """A Transformer reads English and writes French.   LBDL 5.3, D2L 10.7, LEE Transformer
 
-    norm_first, cross: see `Transformer`.   The pairs and parts are those of seq2seq-tatoeba.
+    norm_first, cross: see `Transformer`.   warm: share of the run over which the learning rate rises, none if 0.
+    The pairs and parts are those of seq2seq-tatoeba.
     """
     arguments = {"embed_dim": embed_dim, "num_layers": num_layers, "num_heads": num_heads, "hidden_dim": hidden_dim,
                  "dropout": dropout, "norm_first": norm_first, "cross": cross}  # fmt: skip
     return _in_words(tatoeba_fra_eng(longest=8), Transformer, arguments, least=4, epochs=epochs, batch_size=batch_size,
-                        lr=lr)  # fmt: skip
+                     lr=lr, warm=warm)  # fmt: skip
 
 
 def autoencoder_tatoeba(*, epochs: float = 3, batch_size: int = 128, embed_dim: int = 192, hidden_dim: int = 512,

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torchmetrics import MetricCollection
 
 from thalweg import figures
-from thalweg.data.text import Characters
+from thalweg.data.text import Characters, WholeWords
 from thalweg.decoding.sampling import complete, repetition_penalty, sampling
 from thalweg.metrics import MeanLoss, Perplexity
 from thalweg.tasks.scheduled_sampling import ScheduledSampling
@@ -19,26 +19,44 @@ from thalweg.training import Task
 from thalweg.vocabulary import Batch
 
 
+def went_on(new: list[Tensor], held: list[Tensor], begins: Tensor) -> list[Tensor]:
+    """The state before a batch: new where a row begins, else what was held; all new where that is none, or of other rows."""
+    if not held or held[0].shape != new[0].shape:
+        return list(new)
+    return [torch.where(begins.view(-1, *[1] * (zero.ndim - 2)), zero, was) for zero, was in zip(new, held, strict=True)]
+
+
 class LanguageModelling(Task):
     """Predicts every token from those before it.   loss = - sum_t log softmax(model(x_1 ... x_{t-1}))[x_t]
 
     batch: tokens [batch time]; mask [batch time], True where a token is to be predicted, everywhere if absent; begins [batch],
     False where a row goes on from that of the batch before, whose state the model then keeps, without its gradient.
-    alphabet: the characters, in the order of their tokens.   context: tokens that the model reads at most.
+    alphabet: the characters, in the order of their tokens; or words, with spaces between, if a token is a word.
+    context: tokens that the model reads at most.
     own: share of the tokens that it reads in training which are its own guesses, so that it learns to go on after its own
     mistakes; own_steps: batches over which the share rises, see `ScheduledSampling`.
-    rows: of a training batch that may go on; the model's cache is then a list of tensors [layer batch hidden].
+    rows: of a training batch that may go on; the model's cache is then a list of tensors [layer batch ...].
     """
 
     reads = "text"
 
-    def __init__(self, model: nn.Module, alphabet: str, context: int, own: float = 0.0, own_steps: int = 1, rows: int = 0):
+    def __init__(
+        self,
+        model: nn.Module,
+        alphabet: str,
+        context: int,
+        own: float = 0.0,
+        own_steps: int = 1,
+        rows: int = 0,
+        words: bool = False,
+    ):
         super().__init__()
         for number, part in enumerate(model.new_cache(rows, 1) if rows else ()):  # type: ignore[operator]
             self.register_buffer(f"state{number}", part)  # a checkpoint must hold it
         self.rows, self.unbroken = rows, list[Tensor]()  # the state of training, and that of evaluation
         self.scheduled = ScheduledSampling(own, own_steps) if own else None
-        self.model, self.characters, self.context = model, Characters(alphabet), context
+        self.model, self.context = model, context
+        self.characters: Characters | WholeWords = (WholeWords if words else Characters)(alphabet)
         self.metrics = MetricCollection({"loss": MeanLoss(), "perplexity": Perplexity()}, compute_groups=False)
 
     def surprise(self, tokens: Tensor, read: Tensor | None = None, cache: Any = None) -> Tensor:
@@ -58,9 +76,7 @@ class LanguageModelling(Task):
             return
         new = self.model.new_cache(len(batch["begins"]), 1)  # type: ignore[operator]
         held = [getattr(self, f"state{number}") for number in range(len(new))] if self.training else self.unbroken
-        if not held or held[0].shape != new[0].shape:
-            held = new
-        state = [torch.where(batch["begins"][:, None], zero, was) for zero, was in zip(new, held, strict=True)]
+        state = went_on(new, held, batch["begins"])
         yield state
         after = [part.detach().to(zero) for part, zero in zip(state, new, strict=True)]
         if self.training:
@@ -101,12 +117,12 @@ class LanguageModelling(Task):
         penalty: float = 1.0,
         seed: int = 0,
     ) -> dict[str, list[str]]:
-        """text: each text and how it goes on.   inputs: text, of characters of the alphabet, at least one
+        """text: each text and how it goes on.   inputs: text, of characters of the alphabet, or words, at least one
 
-        length: characters to add.   temperature, top_k, top_p, min_p: see `sampling`.   penalty: see `repetition_penalty`.
+        length: tokens to add.   temperature, top_k, top_p, min_p: see `sampling`.   penalty: see `repetition_penalty`.
         seed: the same gives the same text.
         """
-        if empty := [text for text in inputs["text"] if not text]:
+        if empty := [text for text in inputs["text"] if not len(self.characters.encode(text))]:
             raise ValueError(f"text: {empty} has no character to go on from")
         device = next(self.model.parameters()).device
         prompts = [self.characters.encode(text).to(device) for text in inputs["text"]]
@@ -117,13 +133,13 @@ class LanguageModelling(Task):
         return {"text": [self.characters.decode(tokens.tolist()) for tokens in texts]}
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
-        """How surprised the model is by each character of a real text, and of one it writes itself."""
+        """How surprised the model is by each token of a real text, and of one it writes itself."""
         real = batch["tokens"][0]
-        start = self.characters.decode(real[: min(self.context, len(real)) // 4].tolist())
-        text = self.predict({"text": [start]}, length=len(real) - len(start))["text"][0]
-        return {
-            name: figures.coloured_text(
-                self.characters.decode(tokens.tolist())[1:], self.surprise(tokens[None])[0], "surprise, nats"
-            )
-            for name, tokens in {"real text": real, "own text": self.characters.encode(text).to(real)}.items()
-        }
+        given = max(1, min(self.context, len(real)) // 4)
+        text = self.predict({"text": [self.characters.decode(real[:given].tolist())]}, length=len(real) - given)["text"][0]
+        drawn = {}
+        for name, tokens in {"real text": real, "own text": self.characters.encode(text).to(real)}.items():
+            pieces, surprise = self.characters.pieces(tokens[1:].tolist()), self.surprise(tokens[None])[0]
+            letters = surprise.repeat_interleave(torch.tensor([*map(len, pieces)], device=surprise.device))
+            drawn[name] = figures.coloured_text("".join(pieces), letters, "surprise, nats")
+        return drawn

@@ -4,11 +4,15 @@ import ctypes
 import os
 import platform
 import sys
+import weakref
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -40,6 +44,37 @@ def trim_memory() -> None:
     """Returns to the system what glibc keeps and nothing uses: where extents vary from batch to batch, it grows by the hour."""
     if _glibc():
         ctypes.CDLL(None).malloc_trim(0)
+
+
+class _Held(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make, while they live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known, self.held, self.most = weakref.WeakSet[Any](), 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, torch.Tensor):
+                self.known.add(tensor.untyped_storage())
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and (storage := tensor.untyped_storage()) not in self.known:
+                self.known.add(storage)
+                self.held += storage.nbytes()
+                weakref.finalize(storage, self.free, storage.nbytes())
+        self.most = max(self.most, self.held)
+        return made
+
+    def free(self, size: int) -> None:
+        self.held -= size
+
+
+def peak_memory(run: Callable[[], object]) -> int:
+    """The most bytes of tensors that a call holds at once, beside what was held before; not what an operation needs within."""
+    with _Held() as counter:
+        run()
+    return counter.most
 
 
 def _glibc() -> bool:

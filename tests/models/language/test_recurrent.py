@@ -6,6 +6,7 @@ import torch
 from definitions import equal_with_gradients
 from torch.nn.functional import one_hot
 
+from thalweg.build import build, load, save
 from thalweg.models.language.recurrent import RecurrentLanguageModel
 
 
@@ -74,3 +75,20 @@ def test_every_cell_reads_on_from_its_state_and_learns_a_text(cell):
 def test_another_cell_is_refused_by_name():
     with pytest.raises(ValueError, match="cell='elman': expected one of rnn, gru, lstm, irnn"):
         RecurrentLanguageModel(5, cell="elman")
+
+
+@pytest.mark.parametrize("cell", ["lstm", "scrn"])
+def test_tied_words_are_read_and_said_by_the_same_vectors(cell, tmp_path):
+    model = build(RecurrentLanguageModel, vocab_size=5, embed_dim=8, hidden_dim=8, cell=cell, tied=True).double()
+    tokens = torch.randint(5, (2, 6))
+    states = []
+    model.rnn.register_forward_hook(lambda module, read, output: states.append(output[0]))
+    logits, _ = model(tokens), model(tokens)
+    equal_with_gradients(logits, states[1] @ model.embedding.weight.T + model.head.bias, [model.embedding.weight])
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in model.rnn.parameters()) + 5 * 8 + 5
+    save(model, tmp_path)
+    loaded = load(tmp_path)
+    assert loaded.head.weight is loaded.embedding.weight
+    assert torch.equal(loaded.double()(tokens), logits)
+    with pytest.raises(ValueError, match="tied=True, embed_dim=4: expected hidden_dim=8"):
+        RecurrentLanguageModel(5, embed_dim=4, hidden_dim=8, tied=True)

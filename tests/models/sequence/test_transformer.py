@@ -6,6 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from thalweg.layers.cross_attention import Attention, Block
+from thalweg.layers.position import sinusoidal
 from thalweg.models.sequence.transformer import Transformer
 
 
@@ -101,3 +102,76 @@ def test_what_does_not_fit_is_named():
         Transformer(5, 5, embed_dim=9, num_heads=2)
     with pytest.raises(ValueError, match="cross='first'"):
         Transformer(5, 5, embed_dim=8, num_heads=2, cross="first")
+
+
+class Alone(nn.Module):
+    """Blocks of an encoder, used alone: each place reads all (as in BERT), or those before it (as in GPT)."""
+
+    def __init__(self, vocab_size: int, causal: bool):
+        super().__init__()
+        self.causal, self.embedding, self.head = causal, nn.Embedding(vocab_size, 32), nn.Linear(32, vocab_size)
+        self.blocks = nn.ModuleList(Block(32, 4, 64, 0.0, norm_first=True, crosses=False) for _ in range(2))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.embedding(tokens)
+        x = x + sinusoidal(0, tokens.shape[1], 32, x)
+        for block in self.blocks:
+            past = [x.new_empty(len(x), 4, 0, 8) for _ in "kv"] if self.causal else None
+            x = block.think(block.attend(x, past=past))
+        return self.head(x)
+
+
+def test_an_encoder_alone_and_a_decoder_alone_are_the_same_blocks():
+    block, x = Block(8, 2, 12, 0.0, norm_first=True, crosses=False).double(), torch.randn(2, 5, 8, dtype=torch.float64)
+    past = [x.new_empty(2, 2, 0, 4) for _ in "kv"]
+    backward = block.think(block.attend(x, past=past))
+    for t in range(5):  # a place that reads all there is, where nothing comes after it, is one that reads backwards
+        assert_close(block.think(block.attend(x[:, : t + 1]))[:, t], backward[:, t], rtol=0, atol=1e-10)
+    assert not torch.allclose(block.think(block.attend(x))[:, 0], backward[:, 0])
+
+
+@pytest.mark.slow
+def test_alone_they_learn_to_fill_in_and_to_go_on():
+    text = 20 * "the cat sat on a mat and saw one big red fox "
+    alphabet = {letter: number for number, letter in enumerate(sorted(set(text)))}
+    tokens, gap = torch.tensor([alphabet[letter] for letter in text]), len(alphabet)
+    found = {}
+    for causal in (False, True):
+        torch.manual_seed(0)
+        model = Alone(gap + 1, causal)
+        optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+        for _ in range(300):
+            rows = tokens[torch.randint(len(tokens) - 17, (16, 1)) + torch.arange(17)]
+            asked = torch.rand(16, 16) < (1.0 if causal else 0.2)
+            read = rows[:, :-1] if causal else rows[:, 1:].masked_fill(asked, gap)
+            loss = nn.functional.cross_entropy(model(read)[asked], rows[:, 1:][asked])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        found[causal] = loss.item()
+    share = tokens.bincount() / len(tokens)
+    chance = -(share * share.log()).sum()
+    assert found[True] < chance - 2
+    assert found[False] < chance - 1
+
+
+def test_with_norms_first_the_gradient_of_the_last_layer_shrinks_with_depth_and_with_norms_after_it_does_not():
+    """So at the start norms after need small steps, a warm-up.   Xiong et al. 2020, arXiv:2002.04745"""
+    slopes = {}
+    for norm_first in (True, False):
+        for depth in (2, 24):
+            torch.manual_seed(0)
+            blocks = [Block(16, 2, 64, 0.0, norm_first, crosses=False) for _ in range(depth)]
+            for block in blocks:
+                for weight in block.parameters():
+                    if weight.ndim == 2:
+                        nn.init.xavier_normal_(weight)
+            norm = nn.LayerNorm(16) if norm_first else nn.Identity()
+            x = torch.randn(8, 10, 16)
+            for block in blocks:
+                x = block.think(block.attend(x))
+            loss = nn.functional.cross_entropy(norm(x).flatten(0, 1), torch.randint(16, (80,)))
+            slopes[norm_first, depth] = torch.autograd.grad(loss, blocks[-1].down.weight)[0].norm()
+    assert slopes[True, 24] < 0.5 * slopes[True, 2]
+    assert slopes[False, 24] > 0.8 * slopes[False, 2]
+    assert slopes[False, 24] > 3 * slopes[True, 24]

@@ -54,8 +54,10 @@ class RecurrentLanguageModel(nn.Module):
     """tokens [batch time] -> logits of the next one [batch time vocab]
 
     cell: "rnn" (Elman's), "gru" or "lstm"; "irnn", "scrn" or "qrnn", see thalweg.layers.recurrence.
-    embed_dim: if None, what is read is one-hot, as in D2L.
-    dropout: on what each layer reads, in training.   ValueError for another cell.
+    embed_dim: if None, what is read is one-hot, as in D2L.   dropout: on what each layer reads, in training, and on what
+    the head reads (Zaremba, Sutskever, Vinyals 2014, arXiv:1409.2329).
+    tied: the head has the embedding's weights (Inan et al. 2016, arXiv:1611.01462; Press, Wolf 2016, arXiv:1608.05859).
+    ValueError for another cell, or if embedding and states that are to be tied are not of one width.
     cache: the state, each part [layer batch hidden]; it is changed to the one after the last token.
     """
 
@@ -67,8 +69,11 @@ class RecurrentLanguageModel(nn.Module):
         num_layers: int = 1,
         cell: str = "gru",
         dropout: float = 0.0,
+        tied: bool = False,
     ):
         super().__init__()
+        if tied and embed_dim != hidden_dim:
+            raise ValueError(f"tied=True, embed_dim={embed_dim}: expected hidden_dim={hidden_dim}")
         if cell not in (*CELLS, *OWN):
             raise ValueError(f"cell={cell!r}: expected one of {', '.join((*CELLS, *OWN))}")
         self.embedding, self.dropout = nn.Embedding(vocab_size, embed_dim) if embed_dim else None, nn.Dropout(dropout)
@@ -78,6 +83,10 @@ class RecurrentLanguageModel(nn.Module):
         else:
             self.rnn = CELLS[cell](embed_dim or vocab_size, hidden_dim, num_layers, batch_first=True, dropout=between)
         self.head = nn.Linear(hidden_dim, vocab_size)
+        if tied and self.embedding:
+            self.head.weight = self.embedding.weight
+            nn.init.uniform_(self.head.weight, -0.1, 0.1)
+            nn.init.zeros_(self.head.bias)
 
     def forward(
         self, tokens: Int[Tensor, "batch time"], cache: list[Tensor] | None = None
