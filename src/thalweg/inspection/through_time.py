@@ -42,5 +42,5 @@ def draw_through_time(networks: Mapping[str, nn.Module], x: Float[Tensor, "batch
 def scaled_rnn(input_size: int, hidden_size: int, scale: float, nonlinearity: str = "tanh") -> nn.RNN:
     """Elman's network whose recurrent weights are `scale` times an orthogonal matrix: all factors but the slope are `scale`."""
     network = nn.RNN(input_size, hidden_size, nonlinearity=nonlinearity, batch_first=True)
-    nn.init.orthogonal_(network.weight_hh_l0, gain=scale)
+    nn.init.orthogonal_(network.get_parameter("weight_hh_l0"), gain=scale)
     return network
