@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from thalweg.layers.dropout import byte_dropout
+
 LONG = 1024  # places up to which a CPU multiplies the formula's matrices in bf16 faster than torch's kernel goes through them
 
 
@@ -24,7 +26,8 @@ def attention(
     y_t = sum_s a_ts v_s,   a_t = softmax_s(q_t . k_s / sqrt(dim) + b_ts) over the s that t may read.
     mask: True where it may; bias: the b_ts, finite; each broadcasts to [batch head time read], so that of padded texts
     [batch time] is mask[:, None, None].   A query that may read nothing gets zeros, and so do the gradients behind it.
-    dropout: probability with which an a_ts is zeroed (the others grow by 1 / (1 - dropout)), also outside of training.
+    dropout: probability with which an a_ts is zeroed (the others grow by 1 / (1 - dropout)), also outside of training; on a
+    CPU the nearest multiple of 1/256, see `byte_dropout`.
     causal: a query reads its own place and those before; the last query is at the place of the last key.
     group: fewer heads of keys and values than of queries are shared by neighbouring heads (Ainslie et al. 2023,
     arXiv:2305.13245; one for all: Shazeer 2019, arXiv:1911.02150).
@@ -44,7 +47,7 @@ def attention(
         return scaled_dot_product_attention(query, key, value, None, dropout, causal and time > 1, enable_gqa=shared)
     added, blind = _added(query, read, mask, bias, causal)
     if matrices:
-        weights = torch.dropout(_weights(query, key, added), dropout, train=dropout > 0)
+        weights = byte_dropout(_weights(query, key, added), dropout)
         y = (weights.reshape(-1, heads // groups * time, read) @ value.flatten(0, 1)).view(*query.shape[:3], -1)
     else:
         added = None if added is None else added[(None,) * (4 - added.ndim)]  # of three axes torch's kernel takes none
@@ -89,7 +92,9 @@ def _weights(query: Tensor, key: Tensor, added: Tensor | None) -> Tensor:
     if added is not None:  # copied to where the product is then added: a pass less than adding it afterwards
         start = added.expand(batch, heads, time, read).reshape(batch * groups, -1, read)
     score = torch.baddbmm(start, queries, key.flatten(0, 1).mT, beta=int(added is not None), alpha=1 / sqrt(dim))
-    return score.softmax(-1).view(batch, heads, time, read)
+    # rows of bf16 that are shorter than a vector a CPU goes through number by number
+    wide = torch.float32 if score.dtype == torch.bfloat16 and read < 32 else None
+    return score.softmax(-1, dtype=wide).to(score.dtype).view(batch, heads, time, read)
 
 
 class KeyValueCache:
