@@ -1,23 +1,28 @@
 """Beam search: a beam of one is a chain of the most probable tokens, one wide enough is exhaustive."""
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 from thalweg.decoding.search import beam_search
+from thalweg.layers.cross_attention import BeamCache
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq, States
+from thalweg.models.sequence.transformer import Transformer
 
 MARKS = {"bos": 1, "eos": 2, "pad": 0}
-MODELS = {"plain": Seq2Seq, "attention": AttentionSeq2Seq}
+MODELS = {"plain": Seq2Seq, "attention": AttentionSeq2Seq,
+          "transformer": partial(Transformer, num_layers=2, num_heads=2)}  # fmt: skip
 
 
 @pytest.fixture(params=MODELS)
 def model(request):
-    model = MODELS[request.param](9, 5, 8, 8).eval()
+    model = MODELS[request.param](9, 5, embed_dim=8, hidden_dim=8).eval()
     for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.8)
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.8)
     return model
 
 
@@ -79,10 +84,58 @@ def test_a_beam_of_one_is_the_chain_of_the_most_probable_tokens(model, sources):
         assert not row[len(chain) - 1 :].any()  # padding
 
 
-def test_a_sentence_is_translated_as_if_it_were_alone(model, sources):
-    together, score = beam_search(model, *sources, **MARKS, beam=3, length=6)
-    for number in range(6):
-        alone, own = beam_search(model, *(side[number : number + 1] for side in sources), **MARKS, beam=3, length=6)
+def naive_search(model, source, mask, beam, length, length_penalty):
+    """Beam search of one source, every beginning read anew at every step: the targets, their log p, and their score."""
+    kept = [((1,), 0.0)]
+    for _ in range(length):
+        candidates = []
+        for words, total in kept:
+            if words[-1] == 2:
+                candidates.append((words, total))
+                continue
+            said = model(source[None], mask[None], torch.tensor([words]))[0, -1].log_softmax(-1)
+            candidates += [((*words, word), total + log_p) for word, log_p in enumerate(said.tolist())]
+        kept = sorted(candidates, key=lambda one: one[1] / (len(one[0]) - 1) ** length_penalty, reverse=True)[:beam]
+    return [(words[1:], total / (len(words) - 1) ** length_penalty) for words, total in kept]
+
+
+@pytest.fixture
+def moves(monkeypatch):
+    """Writes down to which rows a search goes on each time: of all caches."""
+    seen = []
+    for cache in (BeamCache, States):
+
+        def reorder(self, rows, before=cache.reorder):
+            seen.append(rows.tolist())
+            before(self, rows)
+
+        monkeypatch.setattr(cache, "reorder", reorder)
+    return seen
+
+
+def test_beginnings_that_change_places_are_those_that_are_read_anew_each_time(model, sources, moves):
+    found, score = beam_search(model, *sources, **MARKS, beam=4, length=9)
+    assert sum(rows != sorted(rows) or len({*rows}) < len(rows) for rows in moves) > 4  # some cross, some end, some fork
+    with torch.no_grad():
+        for number, (source, mask) in enumerate(zip(*sources, strict=True)):
+            naive = naive_search(model, source, mask, 4, 9, 0.75)
+            assert [plain(row) for row in found[number]] == [words for words, _ in naive]
+            assert score[number].tolist() == pytest.approx([of for _, of in naive], abs=1e-4)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_sentence_is_translated_as_if_it_were_alone_whatever_becomes_of_the_others(model, moves, beam, monkeypatch):
+    sources = torch.randint(9, (24, 4)), torch.arange(4) < torch.randint(1, 5, (24, 1))
+    decode, end = model.decode, 2.0 * (torch.arange(5) == MARKS["eos"])
+    monkeypatch.setattr(model, "decode", lambda *given: decode(*given) + end)  # some sentences end soon
+    together, score = beam_search(model, *sources, **MARKS, beam=beam, length=12)
+    assert min(map(len, moves)) < 24 * beam  # the first to end were put aside
+    order = torch.randperm(24)
+    shuffled, its_score = beam_search(model, *(side[order] for side in sources), **MARKS, beam=beam, length=12)
+    assert torch.equal(shuffled, together[order])
+    torch.testing.assert_close(its_score, score[order])
+    for number in range(24):
+        alone, own = beam_search(model, *(side[number : number + 1] for side in sources), **MARKS, beam=beam, length=12)
         assert [plain(row) for row in alone[0]] == [plain(row) for row in together[number]]
         torch.testing.assert_close(own[0], score[number])
 

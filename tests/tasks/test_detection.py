@@ -164,6 +164,19 @@ def test_it_predicts_in_pixels_of_the_image_and_draws():
     assert set(task.figures(shapes(3, 64))) == {"detections", "worst", "precision"}
 
 
+@torch.no_grad()
+def test_images_that_hold_something_are_drawn_before_those_that_do_not():
+    task, batch = multi_box().eval(), shapes(4, 64)
+    for parameter in task.parameters():
+        parameter.zero_()  # nothing is found with a probability of a half
+    for empty, expected in (([], [0, 1, 2, 3]), ([0, 2], [1, 3]), ([0, 1, 2, 3], [0])):
+        batch["box_label"] = shapes(4, 64)["box_label"].index_fill(0, torch.tensor(empty, dtype=torch.long), -1)
+        shown = [axis.images[0].get_array() for axis in task.figures(batch)["detections"].axes if axis.images]
+        assert len(shown) == 2 * len(expected)
+        for index, pixels in zip(expected, shown[::2], strict=True):
+            assert torch.allclose(torch.tensor(pixels).movedim(-1, 0), batch["image"][index] / 255)
+
+
 def test_an_overlap_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"overlap=2: expected a number in \[0, 1\]"):
         MultiBox(nn.Identity(), ["a"], overlap=2)

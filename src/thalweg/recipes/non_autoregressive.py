@@ -61,13 +61,15 @@ def _taught(task: Transduction, folder: Path, pairs: list[Pair]) -> list[Pair]:
 
 def _parallel(make: Callable[[Sizes, int], nn.Module], task: type[ParallelTransduction], teacher: Path | None, *,
               epochs: float, batch_size: int, embed_dim: int, num_layers: int, dropout: float, lr: float,
-              align: Align | None = None, **of_task: Any) -> Experiment:  # fmt: skip
+              align: Align | None = None, measured: int | None = None, **of_task: Any) -> Experiment:  # fmt: skip
     """Pairs are learned by what `make` builds of the sizes of a network and the length of the longest target.
 
     align: finds for every word of a target the place that it comes from, where the task asks for fertilities; it is given the
     teacher, sources and targets, and how many of them, the first, are there to learn from.
+    measured: see mask-predict-tatoeba.
     """
     corpus, known = _corpus(teacher)
+    corpus = replace(corpus, valid=corpus.valid[:VALID][:measured], test=corpus.test[:measured])
     words = [Words(known[f"{side}_words"]) for side in ("source", "target")]
     everything = [*corpus.train, *corpus.valid, *corpus.test]
     source, target = ([tokens.encode(pair[side]) for pair in everything] for side, tokens in enumerate(words))
@@ -79,7 +81,7 @@ def _parallel(make: Callable[[Sizes, int], nn.Module], task: type[ParallelTransd
         return FertilePairs(source[start:end], target[start:end], aligned[start:end], batch_size, shuffle=shuffle)
 
     learned, last = len(corpus.train), len(corpus.train) + len(corpus.valid)
-    train, valid = stream(0, learned, batch_size, shuffle=True), stream(learned, min(learned + VALID, last), 250)
+    train, valid = stream(0, learned, batch_size, shuffle=True), stream(learned, last, 250)
     longest = 10 + max(map(len, train.target))
     sizes = {"source_vocab_size": len(words[0]), "target_vocab_size": len(words[1]), "embed_dim": embed_dim,
              "num_layers": num_layers, "num_heads": 4, "hidden_dim": 512, "dropout": dropout}  # fmt: skip
@@ -108,23 +110,27 @@ def nat_tatoeba(*, teacher: Path | None = None, ends: Literal["length", "end"] =
 
 
 def mask_predict_tatoeba(*, teacher: Path | None = None, epochs: float = 6, batch_size: int = 128, embed_dim: int = 192,
-                         num_layers: int = 3, dropout: float = 0.1, lr: float = 2e-3) -> Experiment:  # fmt: skip
+                         num_layers: int = 3, dropout: float = 0.1, lr: float = 2e-3,
+                         measured: int | None = None) -> Experiment:  # fmt: skip
     """English to French by Mask-Predict: all words at once, the unsure ones again.   LEE NAT
 
     teacher: folder of a transformer-tatoeba run, to learn what it writes
+    measured: pairs for validation, and pairs for tests, that are translated; if not given, 250 and all
     """
     return _parallel(_with_length, MaskPrediction, teacher, epochs=epochs, batch_size=batch_size, embed_dim=embed_dim,
-                     num_layers=num_layers, dropout=dropout, lr=lr)  # fmt: skip
+                     num_layers=num_layers, dropout=dropout, lr=lr, measured=measured)  # fmt: skip
 
 
 def refinement_tatoeba(*, teacher: Path | None = None, epochs: float = 6, batch_size: int = 128, embed_dim: int = 192,
-                       num_layers: int = 3, dropout: float = 0.1, lr: float = 2e-3) -> Experiment:  # fmt: skip
+                       num_layers: int = 3, dropout: float = 0.1, lr: float = 2e-3,
+                       measured: int | None = None) -> Experiment:  # fmt: skip
     """English to French by drafts, every word written anew from the draft before.   LEE NAT
 
     teacher: folder of a transformer-tatoeba run, to learn what it writes
+    measured: pairs for validation, and pairs for tests, that are translated; if not given, 250 and all
     """
     return _parallel(_with_length, Refinement, teacher, epochs=epochs, batch_size=batch_size, embed_dim=embed_dim,
-                     num_layers=num_layers, dropout=dropout, lr=lr)  # fmt: skip
+                     num_layers=num_layers, dropout=dropout, lr=lr, measured=measured)  # fmt: skip
 
 
 def fertility_tatoeba(*, teacher: Path | None = None, labels: Literal["aligner", "attention"] = "aligner",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,8 +57,10 @@ def _in_words(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict[st
 
 
 def _in_subwords(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict[str, Any], *, vocab_size: int, epochs: float,
-                 batch_size: int, lr: float, beam: int, label_smoothing: float = 0.1) -> Experiment:  # fmt: skip
-    """An encoder-decoder learns the pairs in sub-words that both sides share."""
+                 batch_size: int, lr: float, beam: int, label_smoothing: float = 0.1,
+                 measured: int | None = None) -> Experiment:  # fmt: skip
+    """An encoder-decoder learns the pairs in sub-words that both sides share; measured: see `transformer_multi30k`."""
+    corpus = replace(corpus, valid=corpus.valid[:measured], test=corpus.test[:measured])
     tokenizer = learn_subwords((text for pair in corpus.train for text in pair), vocab_size)
     subwords = Subwords(tokenizer)
     train, valid, test = _streams(corpus, subwords, subwords, batch_size)
@@ -138,30 +141,31 @@ def copying_dialogues(*, epochs: float = 4, batch_size: int = 32, embed_dim: int
 
 def seq2seq_multi30k(*, target: Literal["de", "fr"] = "de", epochs: float = 20, batch_size: int = 128, vocab_size: int = 6000,
                      embed_dim: int = 256, hidden_dim: int = 384, dropout: float = 0.3, lr: float = 2e-3,
-                     beam: int = 5) -> Experiment:  # fmt: skip
+                     beam: int = 5, measured: int | None = None) -> Experiment:  # fmt: skip
     """A GRU that looks back translates descriptions of photographs from English.   D2L 10.4
 
-    target: language.   beam: of the translations that are measured.
+    target: language.   beam, measured: see transformer-multi30k.
     The pairs, parts and sub-words are those of transformer-multi30k.
     """
     arguments = {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "dropout": dropout}
     return _in_subwords(multi30k("en", target, words=False), AttentionSeq2Seq, arguments, vocab_size=vocab_size, epochs=epochs,
-                        batch_size=batch_size, lr=lr, beam=beam)  # fmt: skip
+                        batch_size=batch_size, lr=lr, beam=beam, measured=measured)  # fmt: skip
 
 
 def transformer_multi30k(*, target: Literal["de", "fr"] = "de", epochs: float = 30, batch_size: int = 128,
                          vocab_size: int = 6000, embed_dim: int = 256, num_layers: int = 4, num_heads: int = 4,
-                         hidden_dim: int = 512, dropout: float = 0.3, lr: float = 2e-3,
-                         beam: int = 5) -> Experiment:  # fmt: skip
+                         hidden_dim: int = 512, dropout: float = 0.3, lr: float = 2e-3, beam: int = 5,
+                         measured: int | None = None) -> Experiment:  # fmt: skip
     """A Transformer translates descriptions of photographs from English.   LBDL 5.3, D2L 10.7, LEE Transformer
 
     target: language.   beam: of the translations that are measured, by sacreBLEU.
+    measured: pairs for validation, and pairs for tests, that are translated; if not given, all
     Sub-words of both languages together are read and written, by one embedding.
     """
     arguments = {"embed_dim": embed_dim, "num_layers": num_layers, "num_heads": num_heads, "hidden_dim": hidden_dim,
                  "dropout": dropout, "shared": True}  # fmt: skip
     return _in_subwords(multi30k("en", target, words=False), Transformer, arguments, vocab_size=vocab_size, epochs=epochs,
-                        batch_size=batch_size, lr=lr, beam=beam)  # fmt: skip
+                        batch_size=batch_size, lr=lr, beam=beam, measured=measured)  # fmt: skip
 
 
 def translator(*, data: Path, model: Literal["transformer", "seq2seq"] = "transformer", epochs: float | None = None,

@@ -117,8 +117,8 @@ class Detection(Task):
         return figures.draw_boxes(inputs["image"], predicted["boxes"], titles, colours, width=width)
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
-        """Images with what is there beside what was found, in their order and from the worst on; precision a class."""
-        image, size = batch["image"], batch["image"].shape[2:]
+        """What is there beside what was found, on the first images that hold something and on the worst; precision a class."""
+        size = batch["image"].shape[2:]
         with torch.no_grad():
             raw = self.raw(batch)
             found = self.found(raw, size, least=0.5)
@@ -127,7 +127,10 @@ class Detection(Task):
         ]
         wrong = torch.tensor([self._wrong(seen, *there) for seen, there in zip(found, truth, strict=True)])
         pictures = {}
-        some = {"detections": list(range(min(4, len(image)))), "worst": wrong.argsort(descending=True)[:4].tolist()}
+        filled = [
+            index for index, (seen, there) in enumerate(zip(found, truth, strict=True)) if len(seen.label) + len(there[1])
+        ]
+        some = {"detections": (filled or [0])[:4], "worst": wrong.argsort(descending=True)[:4].tolist()}
         for name, chosen in some.items():
             boxes, titles, colours = [], [], []
             for index in chosen:

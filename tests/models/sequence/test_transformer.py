@@ -97,6 +97,28 @@ def test_a_target_depends_on_its_source_and_alignments_are_shares_of_it():
     assert apart[1:].max() < 1e-6
 
 
+def test_targets_that_fork_cross_and_are_given_up_say_what_they_say_when_read_whole():
+    model = Transformer(11, 9, embed_dim=8, num_layers=2, num_heads=2).double().eval()
+    source, mask, _ = pair()
+    memory, copies, history = model.encode(source, mask), 4, torch.empty(12, 0, dtype=torch.long)
+    cache, going, forked = model.new_cache(memory, copies, 12), [0, 1, 2], 0
+    for step in range(10):
+        tokens = torch.randint(9, (len(history), 3 if step == 1 else 1))
+        history = torch.cat([history, tokens], 1)
+        found, whole = model.decode(tokens, memory, cache), model.decode(history, memory)
+        assert_close(found, whole[:, -tokens.shape[1] :], rtol=0, atol=1e-10)
+        kept = range(len(going)) if step not in (4, 7) else range(1, len(going))
+        rows = torch.cat([copies * number + torch.randint(copies, (copies,)) for number in kept])
+        forked += len({*rows.tolist()}) < len(rows)
+        going, history = [going[number] for number in kept], history[rows]
+        memory = model.encode(source[going], mask[going])
+        cache.reorder(rows)
+    assert going == [2]
+    assert forked > 5
+    with pytest.raises(ValueError, match="cache: 52 places to keep, made for time=48"):
+        model.decode(history[:, :1], memory, cache)
+
+
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="embed_dim=9, cross='last': expected a multiple of num_heads=2"):
         Transformer(5, 5, embed_dim=9, num_heads=2)
@@ -116,15 +138,13 @@ class Alone(nn.Module):
         x = self.embedding(tokens)
         x = x + sinusoidal(0, tokens.shape[1], 32, x)
         for block in self.blocks:
-            past = [x.new_empty(len(x), 4, 0, 8) for _ in "kv"] if self.causal else None
-            x = block.think(block.attend(x, past=past))
+            x = block.think(block.attend(x, causal=self.causal))
         return self.head(x)
 
 
 def test_an_encoder_alone_and_a_decoder_alone_are_the_same_blocks():
     block, x = Block(8, 2, 12, 0.0, norm_first=True, crosses=False).double(), torch.randn(2, 5, 8, dtype=torch.float64)
-    past = [x.new_empty(2, 2, 0, 4) for _ in "kv"]
-    backward = block.think(block.attend(x, past=past))
+    backward = block.think(block.attend(x, causal=True))
     for t in range(5):  # a place that reads all there is, where nothing comes after it, is one that reads backwards
         assert_close(block.think(block.attend(x[:, : t + 1]))[:, t], backward[:, t], rtol=0, atol=1e-10)
     assert not torch.allclose(block.think(block.attend(x))[:, 0], backward[:, 0])
