@@ -183,6 +183,6 @@ def test_two_good_answers_are_mixed_unless_a_teacher_chose_between_them():
 
 @pytest.mark.parametrize("make", [MaskPrediction, Refinement])
 def test_further_passes_choose_between_two_good_answers(make):
-    metrics, task = greeting(make, 250)
+    metrics, task = greeting(make, 450)
     assert mixed(task, iterations=1) > mixed(task, iterations=4) + 0.2
     assert metrics["bleu_4"] > metrics["bleu_1"] + 0.03

@@ -86,14 +86,14 @@ def test_accuracy_rises_when_the_rate_falls_on_a_plateau(tmp_path, monkeypatch):
     monkeypatch.setattr(Classification, "figures", lambda task, batch: {})
     made = small_digits(steps=400, train=1000, ema=None, dropout=0.0, optimizer=sgd(0.4, momentum=0.9), schedule=constant,
                         plateau=on_plateau(3), evaluate_every=20)  # fmt: skip
-    run(Training(made, device="cpu"), tmp_path, {}, progress=False)
+    run(Training(made, device="cpu", precision="fp32"), tmp_path, {}, progress=False)
     lines = read_metrics(tmp_path / "metrics.jsonl")
     rate = {line["step"]: line["train/lr"] for line in lines if "train/lr" in line}
     accuracy = {line["step"]: line["valid/accuracy"] for line in lines if line["step"] and "valid/accuracy" in line}
     before = [value for step, value in accuracy.items() if rate[step] == pytest.approx(0.4)]
     after = [value for step, value in accuracy.items() if rate[step] == pytest.approx(0.04)]
     assert len(before) > 3
-    assert min(after) > max(before)
+    assert mean(after) > mean(before[-4:]) + 0.03  # the plateau: three evaluations without a better one
 
 
 class Sorting(Task):

@@ -1,4 +1,7 @@
-"""What is a longer memory worth? A language model reads on with several of them.   LEE "Smaller Model" """
+"""What is a longer memory worth? A language model reads on with several of them.
+
+Dai et al. 2019, arXiv:1901.02860.   LEE "Smaller Model"
+"""
 
 from collections.abc import Sequence
 

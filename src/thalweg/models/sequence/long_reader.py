@@ -1,7 +1,8 @@
 """A Transformer for long texts in which the way to attend is an argument, and nothing else differs.
 
 x = embedding(tokens) + position;  x += attend(norm(x)), x += mlp(norm(x)) in each block;  logits = head(norm(x)), of the next
-token at every place, or of a class by the mean over the places.   LEE "Attention Variant"; docs/attention.md has the ways
+token at every place, or of a class by the mean over the places. docs/attention.md has the ways.
+Compared as in the Long Range Arena: Tay et al. 2020, arXiv:2011.04006.   LEE "Attention Variant"
 """
 
 from collections.abc import Sequence
