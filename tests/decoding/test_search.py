@@ -126,8 +126,8 @@ def test_beginnings_that_change_places_are_those_that_are_read_anew_each_time(mo
 @pytest.mark.parametrize("beam", [1, 3])
 def test_a_sentence_is_translated_as_if_it_were_alone_whatever_becomes_of_the_others(model, moves, beam, monkeypatch):
     sources = torch.randint(9, (24, 4)), torch.arange(4) < torch.randint(1, 5, (24, 1))
-    decode, end = model.decode, 2.0 * (torch.arange(5) == MARKS["eos"])
-    monkeypatch.setattr(model, "decode", lambda *given: decode(*given) + end)  # some sentences end soon
+    decode, ending = model.decode, 9.0 * (torch.arange(5) == MARKS["eos"])
+    monkeypatch.setattr(model, "decode", lambda tokens, *given: decode(tokens, *given) + (tokens > 3)[..., None] * ending)
     together, score = beam_search(model, *sources, **MARKS, beam=beam, length=12)
     assert min(map(len, moves)) < 24 * beam  # the first to end were put aside
     order = torch.randperm(24)
