@@ -1,15 +1,17 @@
 """Translation with a Transformer (2017) against transformers' Marian of the same weights: beam search, and a training step.
 
-Four layers a side, 256 wide, 8,000 tokens. Beam search: 64 sentences of 16 tokens, five beams, 40 tokens each, float32; that
-both write the same is checked. Training: 128 pairs of 16 and 24 tokens; the three ways are those of models.py.
+Four layers a side, 256 wide, 8,000 tokens. Beam search: 64 sentences of 16 tokens, five beams, 40 tokens each; once both in
+float32, where it is checked that they write the same, and once ours as `thalweg run` measures translations, in bf16 where it is
+native, against the peer as it comes and in bf16. Training: 128 pairs of 16 and 24 tokens, in the three ways of models.py.
 python benchmarks/translation.py      Needs timm and transformers.
 """
 
+import copy
 import json
 import time
 
 import torch
-from models import by_hand, compared, ours
+from models import BF16, by_hand, compared, ours
 from torch.nn.functional import cross_entropy
 from transformers import MarianConfig, MarianMTModel
 
@@ -57,30 +59,28 @@ def searching() -> dict:
     torch.manual_seed(0)
     model, peer = our_model().eval(), peer_model().eval()
     same_weights(model, peer)
+    narrow = copy.deepcopy(peer).bfloat16() if BF16 else peer
     source = torch.randint(3, WORDS, (BATCH, 16))
     mask = torch.ones_like(source, dtype=torch.bool)
 
-    def ours_writes() -> torch.Tensor:
-        return beam_search(model, source, mask, bos=BOS, eos=EOS, pad=PAD, beam=BEAM, length=LENGTH, length_penalty=1.0)[0][
-            :, 0
-        ]
+    def ours_writes(native: bool = False) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=native and BF16):
+            return beam_search(model, source, mask, bos=BOS, eos=EOS, pad=PAD, beam=BEAM, length=LENGTH, length_penalty=1.0)[0]
 
-    def peer_writes() -> torch.Tensor:
-        return peer.generate(source, attention_mask=mask.long(), num_beams=BEAM, max_new_tokens=LENGTH, length_penalty=1.0)[
-            :, 1:
-        ]
+    def peer_writes(peer: MarianMTModel) -> torch.Tensor:
+        return peer.generate(source, attention_mask=mask.long(), num_beams=BEAM, max_new_tokens=LENGTH, length_penalty=1.0)
 
-    first, second = ours_writes(), peer_writes()
-    same = sum(torch.equal(a, b) for a, b in zip(first, second, strict=True)) / BATCH
-
-    def timed(write) -> float:
+    def timed(write, *how) -> float:
         start = time.perf_counter()
-        write()
+        write(*how)
         return time.perf_counter() - start
 
-    return {"alike": same} | compared(
-        {"ours": lambda: timed(ours_writes), "default": lambda: timed(peer_writes)}, BATCH * LENGTH
-    )
+    alike = [torch.equal(a, b) for a, b in zip(ours_writes()[:, 0], peer_writes(peer)[:, 1:], strict=True)]
+    same = {"ours": lambda: timed(ours_writes), "default": lambda: timed(peer_writes, peer)}
+    native = {"ours": lambda: timed(ours_writes, True), "default": same["default"], "best": lambda: timed(peer_writes, narrow)}
+    work = BATCH * LENGTH
+    return {"beam_search_fp32_transformers": {"alike": sum(alike) / BATCH} | compared(same, work),
+            "beam_search_transformers": compared(native, work)}  # fmt: skip
 
 
 class Translating(Task):
@@ -116,6 +116,6 @@ if __name__ == "__main__":
     keep_memory()
     print(json.dumps({
         "what": "target tokens a second; over: how many times faster ours is; alike: share of sentences written alike",
-        "beam_search_fp32_transformers": searching(), "training_transformers": learning(),
+        **searching(), "training_transformers": learning(),
         "target": "beam search: default >= 3; training: default >= 1.5, best >= 1",
     }))  # fmt: skip
