@@ -9,6 +9,7 @@ batch     SGD with momentum, LeNet on 5,000 pictures of clothes until they are l
 import json
 import statistics
 
+import compare  # noqa: F401 - declares what torchvision registers, which torchmetrics imports
 import torch
 
 from thalweg.data.streams import TensorStream

@@ -6,6 +6,7 @@ train_loss, test_loss, test_error: the middle of three seeds; nothing was tuned.
 import json
 import statistics
 
+import compare  # noqa: F401 - declares what torchvision registers, which torchmetrics imports
 import torch
 
 from thalweg.build import adapt, build
