@@ -12,6 +12,7 @@ from thalweg.data.pairs import (
     EOS,
     PAD,
     UNK,
+    Corpus,
     Pairs,
     Words,
     apart,
@@ -197,6 +198,15 @@ def test_a_shuffled_batch_is_of_like_lengths_and_a_function_of_the_seed_and_its_
     assert all(torch.equal(batch[name], tensor) for name, tensor in again.batch(number).items())
     passes = [[stream.indices(epoch * len(stream) + place).tolist() for place in range(len(stream))] for epoch in (0, 1)]
     assert passes[0] != passes[1]
+
+
+def test_a_corpus_may_be_measured_on_its_first_pairs_alone():
+    one, two = ("a", "b"), ("c", "d")
+    corpus = Corpus([one], [one, two], [two, one], {})
+    assert corpus.measured_on(None) == corpus
+    assert corpus.measured_on(1) == Corpus([one], [one], [two], {})
+    with pytest.raises(ValueError, match="measured=0: expected at least 1 pair"):
+        corpus.measured_on(0)
 
 
 def test_sides_of_unequal_number_are_refused():

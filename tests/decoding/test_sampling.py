@@ -135,6 +135,15 @@ def test_a_constraint_leaves_what_may_follow_and_refuses_a_dead_end(model):
         complete(model, [torch.tensor([3])], 1, context=10, rules=[constrained(lambda text: ())])
 
 
+def test_a_rule_does_not_judge_a_prompt_that_is_still_read(model):
+    def allowed(text):
+        return {1, 2} if text[-1] in (1, 2) else ()  # nothing may follow the 5 and the 6 of the longer prompt
+
+    prompts = [torch.tensor([1]), torch.tensor([5, 6, 6, 2])]
+    for row in complete(model, prompts, 3, context=10, rules=[constrained(allowed)]):
+        assert set(row[-3:].tolist()) <= {1, 2}
+
+
 def test_one_of_some_answers_is_the_most_probable_where_they_part(model):
     answers, prompt = [[1, 2], [1, 3, 3], [4]], torch.tensor([2, 5])
     row = complete(model, [prompt], 6, context=10, rules=[one_of(answers, start=2, end=0)])[0].tolist()[2:]

@@ -49,6 +49,14 @@ def test_tokens_are_drawn_as_often_as_the_large_model_says_whatever_the_draft_sa
     assert (second / second.sum() - p[1]).abs().max() < 0.04
 
 
+def test_where_both_agree_but_for_rounding_a_refusal_is_no_crash():
+    p = torch.tensor([[0.5, 0.5], [0.5, 0.5]])
+    q = p[:1] * (1 + 1e-3)  # every token a little more probable than it should be: nothing is left of p - q
+    random = torch.Generator().manual_seed(0)
+    written = [judged(p, q, torch.tensor([0]), random) for _ in range(5000)]
+    assert min(map(len, written)) == 1  # it was refused now and then
+
+
 def test_what_means_nothing_is_refused():
     model = network(0, context=40)
     with pytest.raises(ValueError, match="prompt of 0 tokens, length=3, proposals=0"):

@@ -6,9 +6,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from thalweg import cli
-from thalweg.inspection.receptive_field import ReceptiveField, measured_receptive_field, receptive_field
+from thalweg.adaptation.heads import probe
+from thalweg.build import adapt, build
+from thalweg.data.streams import TensorStream
+from thalweg.inspection.receptive_field import (
+    ReceptiveField,
+    draw_receptive_fields,
+    measured_receptive_field,
+    receptive_field,
+)
+from thalweg.layers.standardize import standardize
 from thalweg.models.vision.lenet import lenet
 from thalweg.models.vision.resnet import resnet9
+from thalweg.tasks.classification import Classification
+from thalweg.training import Experiment
+from thalweg.training.optimisers import sgd
 
 
 def positive(model: nn.Module) -> nn.Module:
@@ -89,6 +101,21 @@ def test_what_has_no_field_is_refused(function, words):
 def test_a_place_that_sees_nothing_is_refused():
     with pytest.raises(ValueError, match=r"place=\(1, 1\): no pixel"):
         measured_receptive_field(lambda x: 0 * x, torch.rand(1, 1, 4, 4), (1, 1))
+
+
+def test_a_network_that_only_looks_through_another_is_drawn_by_that_one_s_maps(tmp_path):
+    eyes = adapt(build(resnet9, width=4, num_classes=3), standardize, mean=[0.5] * 3, deviation=[0.2] * 3, size=[16, 16])
+    task = build(Classification, model=adapt(eyes, probe, feature_dim=3, num_classes=2), classes=["a", "b"])
+    stream = TensorStream({"image": torch.rand(4, 3, 16, 16), "label": torch.zeros(4, dtype=torch.long)}, 4)
+    experiment = Experiment(task=task, train=stream, steps=1, optimizer=sgd(0.1))
+    assert draw_receptive_fields(experiment, tmp_path / "a.png").startswith("stage 1: 7x7 pixels, every 1, of 16x16")
+
+
+def test_a_network_that_sees_images_as_they_are_has_no_maps_to_draw(tmp_path):
+    task = build(Classification, model=build(resnet9, width=4, num_classes=2), classes=["a", "b"])
+    stream = TensorStream({"image": torch.rand(4, 3, 16, 16), "label": torch.zeros(4, dtype=torch.long)}, 4)
+    with pytest.raises(ValueError, match="Classification: expected a recipe whose model gives a map a stage"):
+        draw_receptive_fields(Experiment(task=task, train=stream, steps=1, optimizer=sgd(0.1)), tmp_path / "a.png")
 
 
 def test_the_command_draws_the_field_of_each_map_over_an_image(tmp_path, capsys):

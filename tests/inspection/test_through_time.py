@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from thalweg.inspection.through_time import draw_through_time, scaled_rnn, through_time
+from thalweg.inspection.through_time import draw_through_time, scaled_rnn, through_time, untrained
 
 
 class Linear(nn.Module):
@@ -38,5 +38,9 @@ def test_it_vanishes_explodes_or_is_kept():
     assert left["small"] < 1e-8
     assert left["large"] > 10
     assert left["open"] > 0.05
-    figure = draw_through_time(networks, x)
+
+
+def test_networks_as_they_start_are_drawn():
+    figure = draw_through_time(untrained(3, 8), 0.3 * torch.randn(4, 20, 3))
     assert figure.axes[0].get_yscale() == "log"
+    assert len(figure.axes[0].lines) == 8

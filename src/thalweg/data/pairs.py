@@ -9,7 +9,7 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -118,6 +118,12 @@ class Corpus:
     valid: list[Pair]
     test: list[Pair]
     left_out: Mapping[str, int]
+
+    def measured_on(self, count: int | None) -> "Corpus":
+        """With the first `count` pairs of validation and of test alone; with all if that is None.   ValueError below 1."""
+        if count is not None and count < 1:
+            raise ValueError(f"measured={count}: expected at least 1 pair")
+        return replace(self, valid=self.valid[:count], test=self.test[:count])
 
 
 def read_pairs(

@@ -78,7 +78,7 @@ def constrained(allowed: Callable[[list[int]], Collection[int]]) -> Rule:
 def one_of(answers: Sequence[Sequence[int]], start: int, end: int) -> Rule:
     """A rule that leaves texts whose tokens from place `start` on are one of the answers, and then `end` again and again.
 
-    start: the length of the prompt.   ValueError if there is no answer.
+    start: the length of each prompt.   ValueError if there is no answer.
     """
     if not answers:
         raise ValueError("answers: none, expected one at least")
@@ -173,8 +173,9 @@ def _generate(
     held = unread.shape[1]  # places in the cache, once the unread are read
     while True:
         logits = model(unread, cache)[:, -1]  # type: ignore[operator]
+        own = torch.tensor([len(prompt) <= place for prompt in prompts], device=logits.device)  # who chooses by themselves
         for rule in rules:
-            logits = rule(logits, text)
+            logits[own] = rule(logits[own], text[own])
         chosen = choose(logits)
         for number, prompt in enumerate(prompts):
             if place < len(prompt):

@@ -35,7 +35,8 @@ def judged(
     chance = torch.rand(len(proposed), generator=generator, device=q.device)
     refused = (chance * q[place, proposed] >= p[place, proposed]).nonzero()
     kept = int(refused[0]) if len(refused) else len(proposed)
-    wanted = (p[kept] - q[kept]).clamp(min=0) if kept < len(proposed) else p[kept]
+    left = (p[kept] - q[kept]).clamp(min=0) if kept < len(proposed) else p[kept]
+    wanted = left if left.any() else p[kept]  # nothing is left where the two differ by rounding alone
     return torch.cat([proposed[:kept], torch.multinomial(wanted, 1, generator=generator)])
 
 
@@ -78,7 +79,7 @@ def speculative(
             q.append(expected(draft, caches[1], guess, 1))
             guess = torch.cat([guess, torch.multinomial(q[-1][0], 1, generator=generator)])
         p = expected(model, caches[0], guess, count + 1)
-        fresh = judged(p, torch.cat(q), guess[len(text) :], generator) if q else torch.multinomial(p[0], 1, generator=generator)
+        fresh = judged(p, torch.cat([p[:0], *q]), guess[len(text) :], generator)
         text = torch.cat([text, fresh])
         written, kept, passes = written + count, kept + len(fresh) - 1, passes + 1
         for layer in (*caches[0], *caches[1]):

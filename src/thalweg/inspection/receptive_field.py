@@ -124,29 +124,28 @@ def draw_receptive_fields(experiment: Experiment, path: Path) -> str:
     frame have much of (Luo et al. 2016, arXiv:1701.04128).   ValueError if the recipe's model gives no maps.
     """
     torch.manual_seed(0)
-    task: Any = experiment.task
-    modules = [module for module in task.modules() if not isinstance(module, Standardized)]
-    backbone: Any = next((module for module in modules if hasattr(module, "features")), None)
-    batch = next(iter(experiment.train.batches(0)))
-    if backbone is None or "image" not in batch:
+    task, batch = experiment.task.eval(), next(iter(experiment.train.batches(0)))
+    eyes = next((module for module in task.modules() if isinstance(module, Standardized)), None)
+    parts = [] if eyes is None else [*eyes.model.modules()]
+    backbone: Any = next((module for module in parts if hasattr(module, "features")), None)
+    if eyes is None or backbone is None or "image" not in batch:
         raise ValueError(f"{type(task).__name__}: expected a recipe whose model gives a map a stage, such as lenet-digits")
-    for module in modules:
+    for module in parts:
         if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
             nn.init.ones_(module.weight)  # blocks that start as their shortcut would see through it alone
-    task.eval()
-    seen = task.model.standardize(batch["image"][:8]).requires_grad_()
+    seen = eyes.standardize(batch["image"][:8]).requires_grad_()
     shown, frames, lines = [], [], []
     for stage, feature in enumerate(backbone.features(seen)):
         place = tuple(side // 2 for side in feature.shape[-2:])
         rows, columns = receptive_field(partial(_map, backbone, stage), seen[:1])
         (gradient,) = torch.autograd.grad(feature[:, :, *place].square().sum(), seen, retain_graph=True)
         heat = gradient.abs().mean((0, 1)).sqrt()
-        pixels = seen[:1].detach() * task.model.deviation + task.model.mean
+        pixels = seen[:1].detach() * eyes.deviation + eyes.mean
         shown.append((0.35 * pixels.clamp(0, 1) + 0.65 * heat / heat.max()).expand(-1, 3, -1, -1))
-        ends = [(field.start + at * field.step, field.size) for field, at in zip((rows, columns), place, strict=True)]
-        (top, height), (left, width) = ends
-        frames.append(torch.tensor([[left, top, left + width, top + height]]).float())
-        lines.append(f"stage {stage + 1}: {height}x{width} pixels, every {rows.step}, of {seen.shape[2]}x{seen.shape[3]}")
+        top, left = (field.start + at * field.step for field, at in zip((rows, columns), place, strict=True))
+        frames.append(torch.tensor([[left, top, left + columns.size, top + rows.size]]).float())
+        extent = f"of {seen.shape[2]}x{seen.shape[3]}"
+        lines.append(f"stage {stage + 1}: {rows.size}x{columns.size} pixels, every {rows.step}, {extent}")
     figure = draw_boxes(torch.cat(shown), frames, columns=min(4, len(shown)))
     for axis, line in zip(figure.axes, lines, strict=False):
         axis.set_title(line, fontsize=7)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from thalweg.figures import curves
+from thalweg.layers.recurrence import irnn
 
 
 def through_time(network: nn.Module, x: Float[Tensor, "batch time in"]) -> Float[Tensor, " time"]:
@@ -34,9 +35,25 @@ def draw_through_time(networks: Mapping[str, nn.Module], x: Float[Tensor, "batch
     for name, network in networks.items():
         norm = through_time(network, x)
         lines[name] = [(k, float(value)) for k, value in enumerate(norm / norm[0])]
-    figure = curves(lines, xlabel="places before the end", ylabel="gradient, relative to the last place")
-    figure.axes[0].set_yscale("log")
-    return figure
+    return curves(lines, xlabel="places before the end", ylabel="gradient, relative to the last place", log=True)
+
+
+def untrained(input_size: int, hidden_size: int) -> dict[str, nn.Module]:
+    """Networks as they start: those whose gradient vanishes, explodes or is kept."""
+    sizes = (input_size, hidden_size)
+    remembering = nn.LSTM(*sizes, batch_first=True)
+    with torch.no_grad():
+        remembering.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size] = 4  # of the forget gate: open
+    return {
+        "tanh, weights of 0.8": scaled_rnn(*sizes, 0.8),
+        "tanh, weights of 1": scaled_rnn(*sizes, 1.0),
+        "tanh, weights of 1.5": scaled_rnn(*sizes, 1.5),
+        "relu, weights of 1.6": scaled_rnn(*sizes, 1.6, "relu"),
+        "relu, identity (IRNN)": irnn(*sizes),
+        "LSTM, as torch starts it": nn.LSTM(*sizes, batch_first=True),
+        "LSTM, forget gate open": remembering,
+        "GRU": nn.GRU(*sizes, batch_first=True),
+    }
 
 
 def scaled_rnn(input_size: int, hidden_size: int, scale: float, nonlinearity: str = "tanh") -> nn.RNN:

@@ -69,7 +69,7 @@ def _parallel(make: Callable[[Sizes, int], nn.Module], task: type[ParallelTransd
     measured: see mask-predict-tatoeba.
     """
     corpus, known = _corpus(teacher)
-    corpus = replace(corpus, valid=corpus.valid[:VALID][:measured], test=corpus.test[:measured])
+    corpus = replace(corpus, valid=corpus.valid[:VALID]).measured_on(measured)
     words = [Words(known[f"{side}_words"]) for side in ("source", "target")]
     everything = [*corpus.train, *corpus.valid, *corpus.test]
     source, target = ([tokens.encode(pair[side]) for pair in everything] for side, tokens in enumerate(words))

@@ -39,6 +39,8 @@ def convolution_or_attention(*, data_set: Literal["fashion-mnist", "mnist"] = "f
     sizes: numbers of training images, with commas between.   epochs: of the largest; all take as many steps.
     One picture shows the share of the test images named wrongly, by the number of images learned from.
     """
+    if not all(size.strip().isdecimal() and int(size) for size in sizes.split(",")):
+        raise ValueError(f"sizes={sizes!r}: expected whole numbers above 0 with commas between")
     numbers, splits = [int(size) for size in sizes.split(",")], {"fashion-mnist": fashion_mnist, "mnist": mnist}[data_set]()
     models = {mix: adapt(build(MapMixer, mix=mix, channels=channels, num_layers=num_layers), standardize,
                          **moments(splits.train["image"]), size=[28, 28]) for mix in ("convolution", "attention")}  # fmt: skip

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,7 +59,7 @@ def _in_subwords(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict
                  batch_size: int, lr: float, beam: int, label_smoothing: float = 0.1,
                  measured: int | None = None) -> Experiment:  # fmt: skip
     """An encoder-decoder learns the pairs in sub-words that both sides share; measured: see `transformer_multi30k`."""
-    corpus = replace(corpus, valid=corpus.valid[:measured], test=corpus.test[:measured])
+    corpus = corpus.measured_on(measured)
     tokenizer = learn_subwords((text for pair in corpus.train for text in pair), vocab_size)
     subwords = Subwords(tokenizer)
     train, valid, test = _streams(corpus, subwords, subwords, batch_size)

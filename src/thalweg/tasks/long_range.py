@@ -15,7 +15,7 @@ from torchmetrics import MetricCollection
 from thalweg import figures
 from thalweg.metrics import MeanLoss, Share
 from thalweg.training import Task
-from thalweg.training.machine import peak_memory
+from thalweg.training.machine import peak_memory, settle
 from thalweg.vocabulary import Batch
 
 WARM = 3  # steps whose seconds do not count
@@ -65,8 +65,7 @@ class LongRange(Task):
                 self.bytes[number] = peak_memory(there_and_back)
             start = time.perf_counter()
             yield player, *self.loss_of(way, batch)
-            if batch["tokens"].is_cuda:
-                torch.cuda.synchronize()
+            settle()
             if self.taken >= WARM:
                 self.seconds[number] += time.perf_counter() - start
         self.taken += 1

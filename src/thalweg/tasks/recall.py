@@ -12,6 +12,7 @@ from torchmetrics import MetricCollection
 from thalweg import figures
 from thalweg.metrics import ErrorByPlace, Share
 from thalweg.training import Task
+from thalweg.training.machine import settle
 from thalweg.vocabulary import Batch
 
 
@@ -59,7 +60,6 @@ def _seconds(layer: nn.Module, x: Tensor) -> float:
     for _ in range(6):
         start = time.perf_counter()
         layer(x)
-        if x.is_cuda:
-            torch.cuda.synchronize()
+        settle()
         taken.append(time.perf_counter() - start)
     return min(taken[1:])

@@ -77,6 +77,12 @@ def peak_memory(run: Callable[[], object]) -> int:
     return counter.most
 
 
+def settle() -> None:
+    """Returns when the accelerator, if there is one, has done all that it was asked: before that no clock tells the truth."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
 def _glibc() -> bool:
     return sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
 
