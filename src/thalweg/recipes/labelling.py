@@ -35,7 +35,7 @@ def tagger_ewt(
     objective: Literal["independent", "crf", "perceptron", "svm"] = "crf",
     context: Literal["both", "before", "elman", "attention", "window"] = "both",
     window: int = 2,
-    epochs: float = 8,
+    epochs: float = 12,
     batch_size: int = 32,
     lr: float = 3e-3,
     unknown: float = 0.1,

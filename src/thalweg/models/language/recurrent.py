@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import dropout, one_hot
 
+from thalweg.layers.dropout import ByteDropout
 from thalweg.layers.recurrence import QRNN, SCRN, irnn
 
 CELLS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -76,7 +77,7 @@ class RecurrentLanguageModel(nn.Module):
             raise ValueError(f"tied=True, embed_dim={embed_dim}: expected hidden_dim={hidden_dim}")
         if cell not in (*CELLS, *OWN):
             raise ValueError(f"cell={cell!r}: expected one of {', '.join((*CELLS, *OWN))}")
-        self.embedding, self.dropout = nn.Embedding(vocab_size, embed_dim) if embed_dim else None, nn.Dropout(dropout)
+        self.embedding, self.dropout = nn.Embedding(vocab_size, embed_dim) if embed_dim else None, ByteDropout(dropout)
         between = dropout if num_layers > 1 else 0.0
         if cell in OWN:
             self.rnn: Any = Layers(cell, embed_dim or vocab_size, hidden_dim, num_layers, between)
