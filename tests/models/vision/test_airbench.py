@@ -42,9 +42,10 @@ def test_a_direction_without_variance_is_not_blown_up():
     assert torch.tensor(whitening(image)).flatten(1).norm(dim=1).max() < 1 / math.sqrt(5e-4) + 1e-3
 
 
-def test_values_are_those_of_the_definition():
+@pytest.mark.parametrize("depth", [2, 3])
+def test_values_are_those_of_the_definition(depth):
     torch.manual_seed(0)
-    model = Airbench(torch.randn(4, 1, 2, 2).tolist(), num_classes=3, widths=(6, 8, 8)).double()
+    model = Airbench(torch.randn(4, 1, 2, 2).tolist(), num_classes=3, widths=(6, 8, 8), depth=depth).double()
     image = torch.randn(5, 1, 32, 32, dtype=torch.float64)
 
     def gelu(x):
@@ -57,11 +58,13 @@ def test_values_are_those_of_the_definition():
     x = gelu(nn.functional.conv2d(image, model.stem.weight, model.stem.bias))
     assert x.shape[2:] == (31, 31)
     for block, extent in zip(model.stages, (15, 7, 3), strict=True):
-        (first, second), (before, after) = block.layers, block.norms
-        x = nn.functional.conv2d(x, first.weight, padding=1)
+        x = nn.functional.conv2d(x, block.layers[0].weight, padding=1)
         x = x[:, :, : 2 * extent, : 2 * extent].unflatten(3, (extent, 2)).unflatten(2, (extent, 2)).amax((3, 5))
-        x = gelu(normal(x, before))
-        x = gelu(normal(nn.functional.conv2d(x, second.weight, padding=1), after))
+        first = x = gelu(normal(x, block.norms[0]))
+        x = normal(nn.functional.conv2d(x, block.layers[1].weight, padding=1), block.norms[1])
+        if depth == 3:
+            x = first + normal(nn.functional.conv2d(gelu(x), block.layers[2].weight, padding=1), block.norms[2])
+        x = gelu(x)
     torch.testing.assert_close(model(image), x.flatten(2).amax(2) @ model.head.weight.T / 9, atol=1e-10, rtol=0)
 
 
@@ -72,6 +75,11 @@ def test_convolutions_begin_by_handing_on_and_the_first_filters_are_not_learned(
     torch.testing.assert_close(model.stages[0].layers[0](x)[:, :24], x)
     torch.testing.assert_close(model.stem.weight.tolist(), filters)
     assert sum(p.numel() for p in model.parameters()) == 1_971_352  # 24 + 1,152 biases, 1,967,616 of filters, 2,560
+
+
+def test_another_depth_is_refused():
+    with pytest.raises(ValueError, match="depth=4: expected 2 or 3"):
+        Airbench(torch.randn(4, 1, 2, 2).tolist(), depth=4)
 
 
 @pytest.mark.parametrize("bias_scale", [1.0, 64.0])
