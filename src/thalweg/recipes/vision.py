@@ -153,12 +153,15 @@ def vit_fashion_mnist(*, epochs: int = 6, batch_size: int = 128, lr: float = 4e-
 
 def vit_cifar10(*, epochs: int = 50, batch_size: int = 128, lr: float = 4e-3, patch_size: int = 4, embed_dim: int = 192,
                 num_layers: int = 7, num_heads: int = 6, pool: Literal["cls", "mean"] = "mean",
-                position: Literal["learned", "sinusoidal", "none"] = "learned") -> Experiment:  # fmt: skip
-    """A Vision Transformer learns photographs from scratch; augmentation shows it what images are.   LBDL 5.3"""
+                position: Literal["learned", "sinusoidal", "none"] = "learned", mixed: bool = True) -> Experiment:  # fmt: skip
+    """A Vision Transformer learns photographs from scratch; augmentation shows it what images are.   LBDL 5.3
+
+    mixed: whether images are pasted into each other (CutMix) too, which pays where each is seen dozens of times
+    """
     splits = cifar10()
     model = build(ViT, embed_dim=embed_dim, num_layers=num_layers, num_heads=num_heads, image_size=32, patch_size=patch_size,
                   num_classes=10, pool=pool, position=position)  # fmt: skip
-    data = splits.streams(batch_size, augment=[flip(), shift(4, "reflect"), colour(), cutmix(10)])
+    data = splits.streams(batch_size, augment=[flip(), shift(4, "reflect"), colour(), *([cutmix(10)] if mixed else [])])
     return Experiment(task=_classifier(model, splits), train=data.train, valid=data.valid, test=data.test, epochs=epochs,
                       optimizer=muon(lr, weight_decay=0.05, other=adamw(lr / 4, weight_decay=0.05)),
                       schedule=warmup(0.1, cosine()), clip=1.0, ema=0.999, monitor="accuracy")  # fmt: skip
