@@ -10,6 +10,7 @@ from thalweg.layers.spatial_transformer import look_first
 from thalweg.layers.standardize import moments, standardize
 from thalweg.models.classical.linear import softmax_regression
 from thalweg.models.classical.mlp import mlp
+from thalweg.models.vision.airbench import Airbench, whitening
 from thalweg.models.vision.lenet import lenet, lenet5
 from thalweg.models.vision.resnet import ResNet, resnet9
 from thalweg.models.vision.vit import ViT
@@ -118,6 +119,17 @@ def resnet_cifar10(*, epochs: int = 80, batch_size: int = 128, lr: float = 0.2, 
     return Experiment(task=task, train=data.train, valid=data.valid, test=data.test, epochs=epochs,
                       optimizer=sgd(lr, momentum=0.9, nesterov=True, weight_decay=5e-4), schedule=warmup(0.15, linear()),
                       ema=0.999, monitor="accuracy")  # fmt: skip
+
+
+def airbench_cifar10(*, epochs: int = 10, batch_size: int = 1024, lr: float = 1.5, width: int = 64) -> Experiment:
+    """The network that learns CIFAR-10 in the least time names what is on photographs.   LBDL 5.2, 6.2, D2L 7.6, 13.1, 13.13"""
+    splits = cifar10()
+    widths = [width, 4 * width, 4 * width]
+    model = build(Airbench, filters=whitening(splits.train["image"]), num_classes=10, widths=widths)
+    data = splits.streams(batch_size, augment=[flip(), shift(2, "reflect")])
+    return Experiment(task=_classifier(model, splits, label_smoothing=0.2), train=data.train, valid=data.valid, test=data.test,
+                      epochs=epochs, optimizer=sgd(lr, momentum=0.85, nesterov=True, weight_decay=1.33e-3, bias_scale=64),
+                      schedule=warmup(0.23, linear(0.07), start=0.2), ema=0.98, monitor="accuracy")  # fmt: skip
 
 
 def vit_fashion_mnist(*, epochs: int = 6, batch_size: int = 128, lr: float = 4e-3, patch_size: int = 4, embed_dim: int = 128,

@@ -25,17 +25,23 @@ __all__ = [
 ]  # fmt: skip
 
 
-def sgd(lr: float, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> MakeOptimizer:
+def sgd(lr: float, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0,
+        bias_scale: float = 1.0) -> MakeOptimizer:  # fmt: skip
     """Stochastic gradient descent.   v = momentum v + g;   w = w - lr v   (LBDL 3.3, D2L 11.4-11.6)
 
     nesterov: w = w - lr (g + momentum v), the slope where momentum will have carried w.   g holds weight_decay w.
+    bias_scale: how many times lr vectors (biases, norms) learn at.
     """
-    check(lr=lr, momentum=momentum, weight_decay=weight_decay)
+    check(lr=lr, momentum=momentum, weight_decay=weight_decay, bias_scale=bias_scale)
 
     def make(module: nn.Module) -> Optimizer:
         sharded = any(isinstance(p, DTensor) for p in module.parameters())  # of which torch has no fused kernel
-        optimizer = torch.optim.SGD(decayed(trainable(module), weight_decay), lr=lr, momentum=momentum, nesterov=nesterov,
-                                    fused=not sharded)  # fmt: skip
+        groups = decayed(trainable(module), weight_decay)
+        if bias_scale != 1:
+            vectors = [p for p in trainable(module) if p.ndim < 2]
+            groups = decayed([p for p in trainable(module) if p.ndim >= 2], weight_decay)
+            groups.append({"params": vectors, "weight_decay": 0.0, "lr": lr * bias_scale})
+        optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=not sharded)
         if momentum:  # torch's fused kernel wants either all of the velocities or none, also where a parameter joins late
             for parameter in trainable(module):
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
