@@ -265,6 +265,30 @@ def scatter(points: Tensor, label: Tensor, classes: Sequence[str]) -> "Figure":
     return figure
 
 
+def neighbourhoods(features: Tensor, perplexity: float = 15.0) -> Tensor:
+    """A plane on which the neighbours of each point are those that it has in many dimensions (t-SNE).   -> [point 2]
+
+    features: [point feature].   van der Maaten, Hinton 2008, "Visualizing data using t-SNE".
+    """
+    from sklearn.manifold import TSNE
+
+    points = TSNE(perplexity=min(perplexity, (len(features) - 1) / 3), init="pca", random_state=0, max_iter=500)
+    return torch.from_numpy(points.fit_transform(features.float().cpu().numpy()))
+
+
+def labelled_points(points: Tensor, names: Sequence[str]) -> "Figure":
+    """Points of a plane, each with its name.   points: [point 2]"""
+    figure, axes = new_figure(11, 9)
+    axis = axes[0, 0]
+    x, y = points.float().cpu().T.numpy()
+    axis.scatter(x, y, s=4, linewidths=0)
+    for name, *place in zip(names, x, y, strict=True):
+        axis.annotate(name, place, xytext=(2, 1), textcoords="offset points", fontsize=7, parse_math=False)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    return figure
+
+
 def warped(planes: Sequence[Tensor], nets: Sequence[Tensor], label: Tensor, line: tuple[Tensor, Tensor]) -> "Figure":
     """Points of two classes, and a net drawn on their plane, after every layer; on the last the line that parts them.
 

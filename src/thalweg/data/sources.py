@@ -268,3 +268,20 @@ def penn_treebank() -> tuple[list[str], list[str], list[str]]:
         files.read(f"ptb/ptb.{part}.txt").decode().replace("\n", " <eos> ").split() for part in ("train", "valid", "test")
     )
     return train, valid, test
+
+
+def text8() -> list[str]:
+    """1,171,946 words of Wikipedia in small letters: the first 6,877,824 characters of text8.   Mahoney 2006"""
+    name = "text8-slice/text8_first6.88MB.txt.xz"
+    if not find(name):
+        raise MissingData(f"{name} is not in THALWEG_DATA ({os.environ.get('THALWEG_DATA', 'not set')}); the text is the first "
+                          "6,877,824 characters of http://mattmahoney.net/dc/text8.zip")  # fmt: skip
+    sha256 = "02739831c8d1e456d12c3cf6c33e51bc625c8fbc1beff9d9da6d1ef04fc6837b"
+    return lzma.decompress(fetch(name, "http://mattmahoney.net/dc/text8.zip", sha256)).decode().split()
+
+
+def analogy_questions() -> str:
+    """Google's 19,544 questions such as man, woman, king, queen, a line each, in 14 sections.   Mikolov et al. 2013"""
+    url = "https://raw.githubusercontent.com/tmikolov/word2vec/master/questions-words.txt"
+    sha256 = "8c29b3332afc46f3fb8be04cb5297bf96f39aa7131272dff57869b4485b22a36"
+    return _text("word-vectors-eval/questions-words.txt", url, sha256)

@@ -1,6 +1,12 @@
 """Texts as tokens: an alphabet of characters or a list of words, and windows of a long text."""
 
+import gzip
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -8,6 +14,8 @@ from torch import Tensor
 
 from thalweg.data.streams import Augment, Stream, generator
 from thalweg.vocabulary import Batch
+
+HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese characters
 
 
 class Characters:
@@ -130,3 +138,70 @@ class Partition(Stream):
         rows = torch.arange(self.batch_size)[:, None] * (len(self) * self.context)
         tokens = self.tokens[start + rows + torch.arange(self.context + 1)]
         return {"tokens": tokens, "begins": torch.full((self.batch_size,), position == 0)}
+
+
+class Vocabulary(NamedTuple):
+    """The words that are known, the most frequent first, how often each occurs, and how many words the text has in all."""
+
+    words: list[str]
+    counts: list[int]
+    total: int
+
+    def __str__(self) -> str:
+        known = sum(self.counts)
+        return f"{len(self.words):,} words, {known:,} of {self.total:,} in the text ({known / self.total:.2%})"
+
+    def encode(self, words: Iterable[str]) -> Int[Tensor, " time"]:
+        """The numbers of the words that are known; others are left out."""
+        number = {word: number for number, word in enumerate(self.words)}
+        return torch.tensor([number[word] for word in words if word in number], dtype=torch.int32)
+
+
+def vocabulary(words: Sequence[str], least: int = 1, most: int | None = None) -> Vocabulary:
+    """The words that occur at least so often, and of those the most frequent ones alone.   D2L 8.2, 9.5
+
+    ValueError where fewer than two words are left.
+    """
+    counted = [(word, count) for word, count in Counter(words).most_common(most) if count >= least]
+    if len(counted) < 2:
+        raise ValueError(f"least={least}: {len(counted)} words of a text of {len(words):,} occur so often, expected two")
+    return Vocabulary([word for word, _ in counted], [count for _, count in counted], len(words))
+
+
+def read_text(path: Path) -> str:
+    """A person's own text: a file, also gzipped, or the .txt files of a folder one after the other, by name.
+
+    In UTF-8, or UTF-16 with its mark; ValueError, with the place, for another, or where there is no text.
+    """
+    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    parts = []
+    for file in files:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        form = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+        try:
+            parts.append(content.decode(form))
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{file}: expected text in UTF-8, or in UTF-16 with its mark; byte {error.start:,} is not"
+            ) from error
+    if not "".join(parts).strip():
+        raise ValueError(f"{path}: holds no text{' in a .txt file' if path.is_dir() else ''}")
+    return "\n".join(parts)
+
+
+def segment(text: str, by: str = "words") -> list[str]:
+    """The words of a text, in lower case and without punctuation.   文本分词
+
+    by: "words", a run of letters and digits is one; "characters", and each Chinese character is one; "jieba", Chinese is cut
+    by a dictionary, `pip install 'thalweg[chinese]'`.   ValueError for another; ImportError without jieba.
+    """
+    if by not in ("words", "characters", "jieba"):
+        raise ValueError(f"by={by!r}: expected words, characters or jieba")
+    if by == "jieba":
+        try:
+            import jieba
+        except ImportError as error:
+            raise ImportError("by=jieba: pip install 'thalweg[chinese]'") from error
+        return [word for word in jieba.cut(text.lower()) if re.match(r"\w", word)]
+    return re.findall(rf"[{HAN}]|[^\W{HAN}]+(?:'[^\W{HAN}]+)*" if by == "characters" else r"\w+(?:'\w+)*",
+                      text.lower().replace("’", "'"))  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import embedding, logsigmoid
+from torch.nn.functional import cross_entropy, embedding, logsigmoid
 
 
 def huffman(counts: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
@@ -30,6 +30,88 @@ def huffman(counts: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
         path, turns = ways[node]
         ways[child] = [*path, root - node], [*turns, turn]
     return [ways[leaf][0] for leaf in range(len(counts))], [ways[leaf][1] for leaf in range(len(counts))]
+
+
+class FullSoftmax(nn.Linear):
+    """The probability of a word among all, a product for each.   log p(w | x) = x . v_w + b_w - log sum_u exp(x . v_u + b_u)
+
+    x: [*any dim], target: word indices [*any].
+    """
+
+    def loss(
+        self, x: Float[Tensor, "*any dim"], target: Int[Tensor, "*any"], ignore_index: int = -100
+    ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+        """-log p summed over the targets that are not ignore_index, and their number."""
+        lost = cross_entropy(
+            self(x).flatten(0, -2).float(), target.flatten().long(), ignore_index=ignore_index, reduction="sum"
+        )
+        return lost, (target != ignore_index).sum()
+
+    def log_prob(self, x: Float[Tensor, "*any dim"]) -> Float[Tensor, "*any word"]:
+        """Log-probabilities of all words."""
+        return self(x).float().log_softmax(-1)
+
+
+class NegativeSampling(nn.Module):
+    """A word is told from `negatives` words drawn at random, instead of from all: k + 1 products instead of V.
+
+    loss = - log sigmoid(s_w) - sum_{i=1}^k log sigmoid(-s_{n_i}),
+    s_u = x . v_u,   n_i drawn with p(u) = c_u^power / sum_t c_t^power
+    counts: c, how often each word occurs. A word that is drawn and is the target does not count.
+    contrastive: s_u = x . v_u + b_u - log(k p(u)), noise-contrastive estimation, whose x . v_u + b_u becomes log p(u | x),
+    and so without a sum over all words.
+    x: [*any dim], target: word indices [*any].   ValueError for fewer than two counts, one below zero, or negatives below 1.
+    Mikolov, Sutskever, Chen, Corrado, Dean 2013, arXiv:1310.4546; Gutmann, Hyvärinen 2010; Mnih, Teh 2012, arXiv:1206.6426.
+    """
+
+    URN = 2**20  # numbers in it: a word in proportion to its p, so that a draw is one look
+
+    noise: Tensor
+
+    def __init__(
+        self, in_features: int, counts: Sequence[int], negatives: int = 5, power: float = 0.75, contrastive: bool = False
+    ):
+        super().__init__()
+        if len(counts) < 2 or min(counts) < 0 or negatives < 1:
+            raise ValueError(f"counts: {len(counts)} of them, negatives={negatives}: expected two at least, none below zero, "
+                             "and at least 1")  # fmt: skip
+        self.negatives, self.contrastive = negatives, contrastive
+        self.words = nn.Embedding(len(counts), in_features)
+        nn.init.zeros_(self.words.weight)
+        share = torch.tensor(counts, dtype=torch.float64) ** power
+        self.register_buffer("noise", share / share.sum())
+        self.bias = nn.Parameter(self.noise.log().float()) if contrastive else None
+        self._urn = torch.empty(0, dtype=torch.int32)
+
+    @property
+    def urn(self) -> Int[Tensor, " number"]:
+        """Words to draw from, each in proportion to its p."""
+        if self._urn.device != self.noise.device or not len(self._urn):
+            place = (torch.arange(self.URN, dtype=torch.float64) + 0.5) / self.URN
+            words = torch.searchsorted(self.noise.cpu().cumsum(0), place).clamp(max=len(self.noise) - 1)
+            self._urn = words.int().to(self.noise.device)
+        return self._urn
+
+    def forward(self, x: Float[Tensor, "*any dim"], words: Int[Tensor, "*any word"]) -> Float[Tensor, "*any word"]:
+        """x . v_u + b_u of some words each."""
+        score = (self.words(words) @ x[..., None])[..., 0]
+        return score if self.bias is None else score + self.bias[words]
+
+    def loss(self, x: Float[Tensor, "*any dim"], target: Int[Tensor, "*any"]) -> tuple[Float[Tensor, ""], int]:
+        """The loss, summed over the targets, and their number."""
+        drawn = torch.randint(self.URN, (*target.shape, self.negatives), device=target.device)
+        return self.against(x, target, self.urn[drawn]), target.numel()
+
+    def against(
+        self, x: Float[Tensor, "*any dim"], target: Int[Tensor, "*any"], drawn: Int[Tensor, "*any negative"]
+    ) -> Float[Tensor, ""]:
+        """The loss if these were drawn."""
+        words = torch.cat([target[..., None], drawn], -1)
+        score = self(x, words).float()
+        if self.contrastive:
+            score = score - (self.negatives * self.noise[words]).log().float()
+        told = torch.cat([logsigmoid(score[..., :1]), logsigmoid(-score[..., 1:]) * (drawn != target[..., None])], -1)
+        return -told.sum()
 
 
 class HierarchicalSoftmax(nn.Module):
