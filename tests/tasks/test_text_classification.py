@@ -38,7 +38,7 @@ def learned(model, steps: int = 100) -> tuple[TextClassification, float]:
     torch.manual_seed(0)
     task = build(TextClassification, model=model(), classes=["bad", "good"], words=WORDS)
     train, test = (TextBatches(task.encode(texts), label, 32, shuffle=not seed)
-                   for seed, (texts, label) in enumerate((reviews(600, 1), reviews(200, 2))))  # fmt: skip
+                   for seed, (texts, label) in enumerate((reviews(500, 1), reviews(100, 2))))  # fmt: skip
     training = Training(Experiment(task=task, train=train, steps=steps, optimizer=adamw(5e-3)), device="cpu", precision="fp32")
     for _ in training:
         pass

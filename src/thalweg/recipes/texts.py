@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from thalweg.build import build
 from thalweg.data.classified import ClassifiedTexts, Text, TextBatches, imdb, movie_reviews, own_texts, sst2
+from thalweg.data.inference import RELATIONS, PairBatches, Premise, snli
 from thalweg.data.pairs import Words, frequent
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.data.word_vectors import read_vectors
 from thalweg.models.language.birnn import BiRNN
+from thalweg.models.language.decomposable_attention import DecomposableAttention
 from thalweg.models.language.textcnn import TextCNN
 from thalweg.models.language.word_counts import WordCounts
 from thalweg.models.sequence.long_reader import LongReader
+from thalweg.tasks.entailment import Entailment
 from thalweg.tasks.text_classification import TextClassification
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
@@ -39,6 +42,19 @@ def _model(model: str, vocab_size: int, num_classes: int, embed_dim: int, longes
         case "transformer":
             return build(LongReader, **sizes, context=longest, embed_dim=embed_dim, num_heads=4)
     return build(WordCounts, **sizes)
+
+
+def _known(texts: Sequence[str], least: int, vectors: Path | None) -> tuple[str, dict[str, Tensor], str]:
+    """The words that occur at least so often, or have a vector; the vectors; and what to say of both."""
+    words = frequent(texts, least)
+    told = f"{len(words.split()):,}, those that occur at least {least} times"
+    if vectors is None:
+        return words, {}, told
+    vector = dict(zip(*read_vectors(vectors), strict=True))
+    often = {*words.split()}
+    words = " ".join(word for word in frequent(texts, 1).split() if word in often or word in vector)
+    told += f", or have a vector; {sum(word in vector for word in words.split()):,} of {len(words.split()):,} have one"
+    return words, vector, told
 
 
 def _given(model: nn.Module, words: Sequence[str], vector: Mapping[str, Tensor]) -> None:
@@ -100,21 +116,58 @@ def sentiment(
     if vectors and model == "counts":
         raise ValueError(f"vectors={vectors}: counts of words have none; expected another model")
     texts = CORPORA[corpus]()
-    words = frequent((one.text for one in texts.train), least)
-    told = f"{len(words.split()):,}, those that occur at least {least} times"
-    if vectors:
-        vector = dict(zip(*read_vectors(vectors), strict=True))
+    words, vector, told = _known([one.text for one in texts.train], least, vectors)
+    if vector:
         embed_dim = len(next(iter(vector.values())))
-        often = {*words.split()}
-        words = " ".join(
-            word for word in frequent((one.text for one in texts.train), 1).split() if word in often or word in vector
-        )
-        told += f", or have a vector; {sum(word in vector for word in words.split()):,} of {len(words.split()):,} have one"
     network = _model(model, 4 + len(words.split()), len(texts.classes), embed_dim, longest, dropout, static=bool(vectors))
     task = build(TextClassification, model=network, classes=texts.classes, words=words, longest=longest, unknown=unknown)
-    if vectors:
+    if vector:
         _given(network, Words(words).words, vector)
     return _experiment(texts, task, epochs, batch_size, lr or RATES[model], {"words": told})
+
+
+def decomposable_attention_snli(
+    *,
+    epochs: float = 20,
+    batch_size: int = 64,
+    lr: float = 1e-3,
+    embed_dim: int = 100,
+    hidden_dim: int = 200,
+    dropout: float = 0.2,
+    least: int = 2,
+    vectors: Path | None = None,
+) -> Experiment:
+    """A network aligns the words of two sentences and says whether the second follows from the first.   D2L 15.4-15.5
+
+    Beside it learns, and is measured, who reads the second sentence alone, by its words: hypothesis_only.
+    least: occurrences that make a word known.   vectors: file or folder of word vectors to start from; their size is embed_dim.
+    """
+    pairs = snli()
+    words, vector, told = _known([text for one in pairs.train for text in (one.premise, one.hypothesis)], least, vectors)
+    if vector:
+        embed_dim = len(next(iter(vector.values())))
+    size = 4 + len(words.split())
+    model = build(DecomposableAttention, vocab_size=size, num_classes=len(RELATIONS), embed_dim=embed_dim,
+                  hidden_dim=hidden_dim, dropout=dropout)  # fmt: skip
+    task = build(Entailment, model=model, baseline=build(WordCounts, vocab_size=size, num_classes=len(RELATIONS)),
+                 classes=RELATIONS, words=words)  # fmt: skip
+    if vector:
+        _given(model, Words(words).words, vector)
+
+    def stream(part: Sequence[Premise], batch_size: int, shuffle: bool = False) -> PairBatches:
+        premises, hypotheses = (task.encode([getattr(one, side) for one in part]) for side in ("premise", "hypothesis"))
+        return PairBatches(premises, hypotheses, [RELATIONS.index(one.label) for one in part], batch_size, shuffle=shuffle)
+
+    total, table = (sum(p.numel() for p in part.parameters()) for part in (model, model.embedding))
+    notes = {
+        "pairs": f"train {len(pairs.train):,}, valid {len(pairs.valid):,}, test {len(pairs.test):,}",
+        "words": told,
+        "parameters": f"{total - table:,}, and {table:,} of the embedding",
+        "left out": ", ".join(f"{count:,} {reason}" for reason, count in pairs.left_out.items()) or "nothing",
+    }
+    return Experiment(task=task, train=stream(pairs.train, batch_size, shuffle=True), valid=stream(pairs.valid, 500),
+                      test=stream(pairs.test, 500), epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2),
+                      schedule=warmup(0.05, linear()), clip=5.0, ema=0.99, monitor="accuracy", notes=notes)  # fmt: skip
 
 
 def text_classifier(

@@ -51,8 +51,16 @@ class TextClassification(Classification):
         return self.model(tokens, batch["mask"])
 
     def evaluate(self, batch: Batch) -> None:
-        shown = batch["tokens"][:, :SHOWN]
-        super().evaluate({**batch, "image": pad(shown, (0, SHOWN - shown.shape[1]), value=PAD)})
+        super().evaluate({**batch, "image": self.shown(batch)})
+
+    def shown(self, batch: Batch) -> Tensor:
+        """The beginning of each text that figures show, of the same length."""
+        tokens = batch["tokens"][:, :SHOWN]
+        return pad(tokens, (0, SHOWN - tokens.shape[1]), value=PAD)
+
+    def told(self, tokens: Sequence[int]) -> str:
+        """What a row of `shown` says."""
+        return self.reader.decode(tokens)
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
         """The tokens of each text, the first `longest`."""
@@ -61,14 +69,18 @@ class TextClassification(Classification):
     def chances(self, inputs: dict[str, Any]) -> Tensor:
         """The probability of each class.   inputs: text -> [batch class]"""
         device = next(self.model.parameters()).device
-        return self.logits({name: x.to(device) for name, x in padded(self.encode(inputs["text"])).items()}).float().softmax(-1)
+        return self.logits({name: x.to(device) for name, x in self.batch(inputs["text"]).items()}).float().softmax(-1)
+
+    def batch(self, texts: Sequence[str]) -> Batch:
+        """Texts as a person types them."""
+        return padded(self.encode(texts))
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """What was taken for what; the first texts of a batch, and those of the largest loss, with what is said of them."""
         with torch.no_grad():
             probability, predicted = self.logits(batch).float().softmax(-1).max(-1)
         worst = self.metrics["most_wrong"].compute()
-        first = (batch["tokens"], predicted, probability, batch["label"])
+        first = (self.shown(batch), predicted, probability, batch["label"])
         return {
             "confusion": figures.confusion(self.metrics["confusion"].compute(), self.classes),
             "read": self._told(*(x[:16] for x in first)),
@@ -79,7 +91,6 @@ class TextClassification(Classification):
         """Texts, and the label that is given to each, in red where it is wrong."""
         rows = []
         for text, said, chance, true in zip(*(x.tolist() for x in (tokens, predicted, probability, label)), strict=True):
-            shown = self.reader.decode(text[:SHOWN])
             wrong = "" if said == true else f", true: {self.classes[true]}"
-            rows.append((shown, f"{self.classes[said]} {chance:.2f}{wrong}", "firebrick" if wrong else "seagreen"))
+            rows.append((self.told(text), f"{self.classes[said]} {chance:.2f}{wrong}", "firebrick" if wrong else "seagreen"))
         return figures.texts(rows)
