@@ -24,8 +24,12 @@ Input = Tensor | tuple[Tensor, ...]
 def example_input(kinds: list[str], arguments: dict[str, Any], shape: list[int]) -> Input:
     """What a model of that kind is given: token ids below vocab_size, or numbers in [0, 1).
 
-    An encoder-decoder is given a source, every second one half as long, its mask, and a target; a tagger words, letters, mask.
+    An encoder-decoder is given a source, every second one half as long, its mask, and a target; a tagger words, letters, mask;
+    a classifier of texts tokens and mask.
     """
+    if "text-classifier" in kinds:
+        mask = torch.arange(shape[1]) < torch.tensor([shape[1], shape[1] // 2]).repeat(shape[0])[: shape[0], None]
+        return torch.randint(arguments["vocab_size"], shape), mask
     if "tagger" in kinds:
         mask = torch.arange(shape[1]) < torch.tensor([shape[1], shape[1] // 2]).repeat(shape[0])[: shape[0], None]
         return torch.randint(arguments["vocab_size"], shape[:2]), torch.randint(arguments["num_letters"], shape), mask
@@ -176,6 +180,18 @@ def labels_every_word(model: nn.Module, x: tuple[Tensor, Tensor, Tensor]) -> Non
     torch.testing.assert_close(other[mask], logits[mask], rtol=1e-4, atol=1e-4)
 
 
+def reads_texts_of_any_length(model: nn.Module, x: tuple[Tensor, Tensor]) -> None:
+    """A row of logits a text, which neither what stands behind its end nor more of that changes."""
+    tokens, mask = x
+    logits = model(*x)
+    assert logits.ndim == 2
+    assert len(logits) == len(tokens)
+    longer = model(*(torch.cat([part, torch.zeros_like(part[:, :3])], 1) for part in x))
+    torch.testing.assert_close(longer, logits, rtol=1e-4, atol=1e-4)
+    other = model(torch.where(mask, tokens, (tokens + 1) % 2), mask)
+    torch.testing.assert_close(other, logits, rtol=1e-4, atol=1e-4)
+
+
 def reads_columns(model: nn.Module, image: Tensor) -> None:
     """Logits at every column; half as wide an image has half as many, give or take one."""
     logits, half = model(image), model(image[..., : image.shape[-1] // 2])
@@ -214,6 +230,7 @@ PROMISES: dict[str, Callable[[nn.Module, Any], None]] = {
     "language-model": reads_backwards_only,
     "encoder-decoder": writes_what_a_source_says,
     "tagger": labels_every_word,
+    "text-classifier": reads_texts_of_any_length,
     "reader": reads_columns,
     "generator": samples_from_a_latent,
     "restorer": keeps_the_extent,

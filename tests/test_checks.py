@@ -208,6 +208,25 @@ def test_a_tagger_that_reads_padding_is_rejected():
         checks.answers_as("tagger", Spelling("reads padding"), x)
 
 
+class Average(nn.Module):
+    """The mean of a text's words, or of whatever stands in its row."""
+
+    def __init__(self, blind=False):
+        super().__init__()
+        self.embedding, self.blind = nn.Embedding(5, 3), blind
+
+    def forward(self, tokens, mask):
+        real = torch.ones_like(mask) if self.blind else mask
+        return (self.embedding(tokens) * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+
+
+def test_a_classifier_of_texts_that_reads_padding_is_rejected():
+    x = checks.example_input(["text-classifier"], {"vocab_size": 5}, [2, 6])
+    checks.answers_as("text-classifier", Average(), x)
+    with pytest.raises(AssertionError):
+        checks.answers_as("text-classifier", Average(blind=True), x)
+
+
 def test_a_generator_of_another_latent_is_rejected():
     checks.answers_as("generator", Good(), X)
     with pytest.raises(AssertionError):

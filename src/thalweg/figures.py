@@ -1,5 +1,6 @@
 """Drawing: arrays in, figure out. matplotlib is imported where it draws."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -374,6 +375,20 @@ def coloured_text(text: str, value: Tensor, label: str, *, columns: int = 64) ->
     for (y, x), character in zip(places, text, strict=True):
         axis.text(x, y, character.replace("\n", "\u21b5"), family="monospace", fontsize=9, ha="center", va="center")
     figure.colorbar(drawn, label=label, pad=0.01)
+    return figure
+
+
+def texts(rows: Sequence[tuple[str, str, str]], *, columns: int = 100) -> "Figure":
+    """Texts below each other, and under each some words about it, in a colour.   rows: text, words, colour"""
+    lines = list[tuple[str, str]]()
+    for text, words, colour in rows:
+        lines += [(line, "black") for line in textwrap.wrap(text, columns) or [""]] + [(words, colour), ("", "black")]
+    figure, axes = new_figure(0.085 * columns + 0.4, 0.2 * len(lines) + 0.4)
+    axis = axes[0, 0]
+    axis.axis("off")
+    axis.set_ylim(len(lines), 0)
+    for row, (line, colour) in enumerate(lines):
+        axis.text(0, row + 0.5, line, color=colour, fontsize=8, va="center", parse_math=False)
     return figure
 
 

@@ -214,6 +214,13 @@ class Tagger(Protocol):
 
 
 @runtime_checkable
+class TextClassifier(Protocol):
+    """One logit a class of every text, of any length; a mask is True where a token is real, which are the first of a row."""
+
+    def forward(self, tokens: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch class"]: ...
+
+
+@runtime_checkable
 class Reader(Protocol):
     """Logits of every symbol, the blank first, at every column of an image of text, from left to right."""
 
@@ -244,6 +251,7 @@ KINDS: dict[str, type] = {
     "language-model": LanguageModel,
     "encoder-decoder": EncoderDecoder,
     "tagger": Tagger,
+    "text-classifier": TextClassifier,
     "reader": Reader,
     "generator": Generator,
     "restorer": Restorer,

@@ -22,6 +22,7 @@ from thalweg.data.images import read_image
 from thalweg.figures import palette
 from thalweg.layers.standardize import standardize
 from thalweg.models.language.rotary_gpt import RotaryGPT
+from thalweg.models.language.textcnn import TextCNN
 from thalweg.models.vision.dncnn import DnCNN
 from thalweg.models.vision.lenet import lenet
 from thalweg.models.vision.rcnn import mask_rcnn
@@ -35,6 +36,7 @@ from thalweg.tasks.regions import TwoStageDetection
 from thalweg.tasks.restoration import Restoration
 from thalweg.tasks.segmentation import Segmentation
 from thalweg.tasks.tagging import Tagging
+from thalweg.tasks.text_classification import TextClassification
 from thalweg.training import Task
 
 CLASSES = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]
@@ -314,7 +316,7 @@ def test_the_page_needs_nothing_from_elsewhere(client):
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert set(re.findall(r"[a-z]+://[^'\"\s)]+", response.text)) == {"http://www.w3.org/2000/svg"}  # a name, not an address
     assert not re.search(r"<link[^>]+href=\"(?!data:)|<(script|img|iframe)[^>]+src=|@import|url\(", response.text)
-    assert response.text.count("\n") < 210
+    assert response.text.count("\n") < 225
 
 
 def test_the_schema_documents_every_route_and_error(client):
@@ -412,6 +414,23 @@ def test_a_language_model_writes_what_it_writes_without_a_server():
         assert "no character" in refused(client.post("/generate", json={"text": ""}), 422)
 
 
+def test_a_classifier_of_texts_answers_as_it_does_without_a_server():
+    model = build(TextCNN, vocab_size=6, num_classes=2, embed_dim=4, num_channels=3)
+    task = build(TextClassification, model=model, classes=["bad", "good"], words="fine film")
+    with TestClient(application.application(task)) as client:
+        answer = schema.Judgement.model_validate(
+            client.post("/predict", json={"text": "A fine film!"}).raise_for_status().json()
+        )
+        expected = task.predict({"text": ["A fine film!"]})
+        assert [p.label for p in answer.predictions] == expected["label"][0]
+        assert [p.probability for p in answer.predictions] == pytest.approx(expected["probability"][0].tolist(), abs=1e-6)
+        assert len(client.post("/predict?top_k=1", json={"text": ""}).json()["predictions"]) == 1
+        assert "Field required" in refused(client.post("/predict", json={"texts": "x"}), 422)
+        assert "expected application/json" in refused(client.post("/predict", data={"text": "x"}), 415)
+        health = client.get("/health").json()
+        assert (health["reads"], health["classes"], health["task"]) == ("text", 2, "TextClassification")
+
+
 class Dumb(Task):
     """Predicts nothing."""
 
@@ -425,9 +444,7 @@ class Unrepeatable(Echo):
 
 @pytest.mark.parametrize("task", [Dumb, Unrepeatable])
 def test_a_task_that_cannot_be_served_is_named(task):
-    words = (
-        rf"^{task.__name__} cannot be served: expected a task that names or reads images, one that draws, or text generation$"
-    )
+    words = rf"^{task.__name__} cannot be served: .* or one that classifies or continues texts$"
     with pytest.raises(ValueError, match=words):
         application.application(task())
 

@@ -13,12 +13,25 @@ from torch import Tensor
 
 from thalweg.data.images import FORMATS, PIXELS, UnreadableImage, read_image
 from thalweg.inspection.predict import plain
-from thalweg.serving.schema import Box, Continuation, Picture, Prediction, Prompt, Scene, Seen, Segments, Share
+from thalweg.serving.schema import (
+    Box,
+    Continuation,
+    Judgement,
+    Picture,
+    Prediction,
+    Prompt,
+    Scene,
+    Seen,
+    Segments,
+    Share,
+    Told,
+)
 from thalweg.tasks.classification import Classification
 from thalweg.tasks.detection import Detection
 from thalweg.tasks.reading import Reading
 from thalweg.tasks.segmentation import Segmentation
 from thalweg.tasks.tagging import Tagging
+from thalweg.tasks.text_classification import TextClassification
 from thalweg.training import Task
 
 
@@ -117,6 +130,16 @@ def _read(name: str, content: bytes) -> Tensor:
     except UnreadableImage as error:
         words = f"{name:.200}: {error.reason}; expected an image file ({', '.join(FORMATS)})"
         raise HTTPException(422, words) from error
+
+
+@torch.inference_mode()
+def judge(task: TextClassification, told: Told, top_k: int) -> Judgement:
+    """The labels of a text."""
+    start = time.perf_counter()
+    predicted = task.predict({"text": [told.text]}, top_k=top_k)
+    ranked = zip(predicted["label"][0], predicted["probability"][0].tolist(), strict=True)
+    found = [Prediction(label=name, probability=probability) for name, probability in ranked]
+    return Judgement(predictions=found, milliseconds=(time.perf_counter() - start) * 1e3)
 
 
 @torch.inference_mode()

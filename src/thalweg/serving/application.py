@@ -1,4 +1,4 @@
-"""The HTTP application of a task: images in, labels, boxes, masks or pictures out; or a text in, and how it goes on.
+"""The HTTP application of a task: images in, labels, boxes, masks or pictures out; texts in, labels or how they go on out.
 
 Every error is JSON, {"detail": "what was wrong and what is expected"}; none ends the server.
 """
@@ -17,14 +17,28 @@ from starlette.exceptions import HTTPException
 
 from thalweg import __version__
 from thalweg.data.images import FORMATS, PIXELS
-from thalweg.serving.answers import classify, continue_text, detect, draw, repaint, segment
+from thalweg.serving.answers import classify, continue_text, detect, draw, judge, repaint, segment
 from thalweg.serving.limits import Limits, Turns
-from thalweg.serving.schema import PROBLEMS, Answer, Answers, Bounds, Continuation, Health, Picture, Prompt, Scene, Segments
+from thalweg.serving.schema import (
+    PROBLEMS,
+    Answer,
+    Answers,
+    Bounds,
+    Continuation,
+    Health,
+    Judgement,
+    Picture,
+    Prompt,
+    Scene,
+    Segments,
+    Told,
+)
 from thalweg.tasks.classification import Classification
 from thalweg.tasks.detection import Detection
 from thalweg.tasks.reading import Reading
 from thalweg.tasks.segmentation import Segmentation
 from thalweg.tasks.tagging import Tagging
+from thalweg.tasks.text_classification import TextClassification
 from thalweg.training import Task
 
 MOST_FILES = 64  # of a request
@@ -72,7 +86,9 @@ def application(
     )
     app.add_middleware(Limits, max_bytes=bounds.bytes, max_requests=concurrency + waiting, timeout=timeout)
     task.eval().requires_grad_(False)
-    if isinstance(task, Classification | Reading | Tagging):
+    if isinstance(task, TextClassification):
+        _classify_texts(app, task, turns)
+    elif isinstance(task, Classification | Reading | Tagging):
         _classify_images(app, task, turns, bounds.pixels)
     elif isinstance(task, Detection):
         _find_things(app, task, turns, bounds.pixels)
@@ -116,11 +132,13 @@ def _reads(task: Task) -> Literal["image", "text"]:
     """What is sent to the task. ValueError if there is no way to serve it."""
     if (isinstance(task, Classification | Reading | Tagging) and task.reads == "image") or _draws(task):
         return "image"
+    if isinstance(task, TextClassification):
+        return "text"
     if task.reads == "text" and {"length", "temperature", "seed"} <= set(inspect.signature(task.predict).parameters):
         return "text"
     raise ValueError(
-        f"{type(task).__name__} cannot be served: expected a task that names or reads images, one that draws, or text "
-        "generation"
+        f"{type(task).__name__} cannot be served: expected a task that names or reads images, one that draws, or one that "
+        "classifies or continues texts"
     )
 
 
@@ -198,6 +216,13 @@ def _continue_texts(app: FastAPI, task: Task, turns: Turns) -> None:
     async def generate(prompt: Prompt) -> Continuation:
         """How a text goes on."""
         return await turns.take(continue_text, task, prompt)
+
+
+def _classify_texts(app: FastAPI, task: TextClassification, turns: Turns) -> None:
+    @app.post("/predict", responses=PROBLEMS, tags=["model"])
+    async def predict(told: Told, top_k: TopK = 5) -> Judgement:
+        """The labels of a text, the most probable first."""
+        return await turns.take(judge, task, told, top_k)
 
 
 async def _http_problem(request: Request, error: Any) -> JSONResponse:

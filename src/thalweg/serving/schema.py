@@ -76,6 +76,15 @@ class Prompt(BaseModel):
     seed: int | None = Field(None, ge=0, lt=2**63, description="The same gives the same text; without one, each is another.")
 
 
+class Told(BaseModel):
+    text: str = Field(max_length=100_000, description="What is to be classified.", examples=["a fine film"])
+
+
+class Judgement(BaseModel):
+    predictions: list[Prediction] = Field(description="The most probable labels, best first.")
+    milliseconds: float = Field(description="Time to predict, without the time to wait.", examples=[2.1])
+
+
 class Continuation(BaseModel):
     text: str = Field(description="What the model makes of the prompt.", examples=["ROMEO:\nWhat light is this?"])
     seed: int = Field(description="What it was drawn with.", examples=[1234])

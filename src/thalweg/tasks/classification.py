@@ -43,7 +43,7 @@ class Classification(Task):
     def logits(self, batch: Batch) -> Tensor:
         return self.model(batch["image"])
 
-    def chances(self, inputs: Batch) -> Tensor:
+    def chances(self, inputs: dict[str, Any]) -> Tensor:
         """The probability of each class.   inputs: image [batch channel height width] -> [batch class]"""
         return self.model(inputs["image"]).float().softmax(-1)
 
@@ -61,7 +61,7 @@ class Classification(Task):
         self.metrics["most_wrong"].update(logits, label, image)
 
     @torch.inference_mode()
-    def predict(self, inputs: Batch, *, top_k: int = 5) -> dict[str, Any]:
+    def predict(self, inputs: dict[str, Any], *, top_k: int = 5) -> dict[str, Any]:
         """label: names of the top_k classes, best first; probability: theirs.   inputs: as of `chances`"""
         if top_k < 1:
             raise ValueError(f"top_k={top_k}: expected at least 1")

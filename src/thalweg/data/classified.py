@@ -1,0 +1,318 @@
+"""Texts and the class of each: film reviews, news, or a person's own.   D2L 15.1
+
+FILE.csv     a row a text; a header that names text and label (or review, sentence ...; class, sentiment ...), or two columns
+FILE.jsonl   an object a line, with such names
+FOLDER/good/1.txt  FOLDER/bad/2.txt ...       a class a folder, or FOLDER/train/good/1.txt, FOLDER/test/good/2.txt ...
+"""
+
+import csv
+import gzip
+import hashlib
+import json
+import re
+import tarfile
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from thalweg.data.folders import PARTS, Faults
+from thalweg.data.pairs import PAD
+from thalweg.data.sources import MissingData, fetch, find
+from thalweg.data.streams import ByLength
+from thalweg.vocabulary import Batch
+
+LEAST = 3  # texts of a class, so that one is in every part
+NAMED = {
+    "text": ("text", "sentence", "review", "content", "message", "document", "body", "title", "input"),
+    "label": ("label", "class", "category", "sentiment", "target", "topic", "intent", "tag"),
+}
+
+
+class Text(NamedTuple):
+    """A text, its class, and where it was found."""
+
+    text: str
+    label: str
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class ClassifiedTexts:
+    """Texts in three parts, the names of the classes, sorted, and what was wrong with the data."""
+
+    train: list[Text]
+    valid: list[Text]
+    test: list[Text]
+    classes: tuple[str, ...]
+    faults: Faults = field(default_factory=Faults)
+
+
+class TextBatches(ByLength):
+    """Batches of tokens, mask [batch time], padded to the longest text of each, and label [batch].
+
+    tokens: those of every text.   ValueError unless there are as many labels.
+    """
+
+    def __init__(self, tokens: Sequence[Tensor], label: Sequence[int], batch_size: int, *, shuffle: bool = False):
+        if len(tokens) != len(label):
+            raise ValueError(f"label: {len(label)} for {len(tokens)} texts")
+        super().__init__(torch.tensor([len(text) for text in tokens]), batch_size, shuffle=shuffle)
+        self.tokens, self.label = tokens, torch.tensor(label)
+
+    def fetch(self, indices: Tensor) -> Batch:
+        return {**padded([self.tokens[index] for index in indices.tolist()]), "label": self.label[indices]}
+
+
+def padded(texts: Sequence[Tensor]) -> Batch:
+    """tokens [batch time] of texts, padded to the longest, and mask, True where a token is real."""
+    length = torch.tensor([len(text) for text in texts])
+    tokens = pad_sequence([*texts], batch_first=True, padding_value=PAD)
+    return {"tokens": tokens, "mask": torch.arange(tokens.shape[1]) < length[:, None]}
+
+
+def apart(texts: Iterable[Text], shares: Sequence[float] = (0.15, 0.15)) -> tuple[list[Text], list[Text], list[Text]]:
+    """Texts to train on, to validate on and to test on, a share of every class each, fixed by what the texts are."""
+    groups = defaultdict[str, list[Text]](list)
+    for text in texts:
+        groups[text.label].append(text)
+    parts: tuple[list[Text], list[Text], list[Text]] = ([], [], [])
+    for label in sorted(groups):
+        group = sorted(groups[label], key=lambda one: hashlib.sha256(one.text.encode()).digest())
+        for part, share in zip(parts[1:], shares, strict=True):
+            cut = max(1, round(share * len(groups[label]))) if share else 0
+            part += group[:cut]
+            group = group[cut:]
+        parts[0].extend(group)
+    return parts
+
+
+def sst2() -> ClassifiedTexts:
+    """9,613 sentences of film reviews in lower case, negative or positive.   Socher et al. 2013; D2L 15.1
+
+    Whole sentences alone: 6,920 to train on, 872 and 1,821 in the official other parts.
+    """
+    sums = {
+        "train": "33514ffed113b636545ba5128e18b7764e4cfb32948b02aac97bd706d54421ac",
+        "dev": "e64c4c7a03b778f1a10e5ab11f83e792bced140f9a035f96b65bf45677ce847c",
+        "test": "fe89985524adb1e1e33ffc99a0100567fbcb8b855d3b7434ea79dd43b1b27431",
+    }
+    origin, parts = "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2", []
+    for part, sha256 in sums.items():
+        content = fetch(f"sst2/{part}.tsv.gz", f"{origin}/{part}.tsv", sha256)
+        rows = (line.rsplit("\t", 1) for line in gzip.decompress(content).decode().rstrip("\n").split("\n"))
+        parts.append([Text(text, POLARITY[int(label)]) for text, label in rows])
+    train, valid, test = parts
+    return ClassifiedTexts(train, valid, test, POLARITY)
+
+
+POLARITY = ("negative", "positive")
+
+
+def movie_reviews() -> ClassifiedTexts:
+    """10,662 sentences of film reviews, negative or positive; a tenth for validation, one for tests.   Pang, Lee 2005"""
+    found = []
+    for name, label in (("neg", "negative"), ("pos", "positive")):
+        place = f"mr-rotten-tomatoes/rt-polaritydata/rt-polarity.{name}.gz"
+        if (path := find(place)) is None:
+            raise MissingData(f"{place} is neither in THALWEG_DATA nor in the cache: rt-polaritydata.tar.gz, as UTF-8, of "
+                              "http://www.cs.cornell.edu/people/pabo/movie-review-data")  # fmt: skip
+        found += [Text(line.strip(), label) for line in gzip.decompress(path.read_bytes()).decode().split("\n") if line.strip()]
+    train, valid, test = apart(dict.fromkeys(found), (0.1, 0.1))
+    return ClassifiedTexts(train, valid, test, POLARITY)
+
+
+def imdb() -> ClassifiedTexts:
+    """Film reviews of some 230 words, negative or positive.   Maas et al. 2011; D2L 15.1
+
+    The official archive, imdb/aclImdb_v1.tar.gz with 25,000 to train on and to test on, or the tenth of it in
+    imdb/aclImdb_subset.tar.xz. A tenth of the training reviews is for validation.
+    """
+    names = ("imdb/aclImdb_v1.tar.gz", "imdb/aclImdb_subset.tar.xz")
+    if (path := next((path for name in names if (path := find(name))), None)) is None:
+        raise MissingData(f"{' and '.join(names)} are neither in THALWEG_DATA nor in the cache: "
+                          "https://ai.stanford.edu/~amaas/data/sentiment")  # fmt: skip
+    parts: dict[str, list[Text]] = {"train": [], "test": []}
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if match := re.search(r"(train|test)/(neg|pos)/[^/]+\.txt$", member.name):
+                text = archive.extractfile(member).read().decode().replace("<br />", " ")  # type: ignore[union-attr]
+                parts[match[1]].append(Text(text, POLARITY[match[2] == "pos"], member.name))
+    train, valid, _ = apart(parts["train"], (0.1, 0))
+    return ClassifiedTexts(train, valid, parts["test"], POLARITY)
+
+
+def own_texts(path: Path) -> ClassifiedTexts:
+    """A person's own texts, from a table (.csv, .tsv), a .jsonl or a folder of class folders, as the head of this file shows.
+
+    What is not split by folders is, 70 % to train on, 15 % and 15 %, every class in the same proportion. Left out, and named
+    in `faults`: what is no text with a class, what is not in UTF-8 (or UTF-16 with its mark), repetitions, texts that are
+    there with different classes, and classes of fewer than three texts.
+    ValueError if there is no such file or folder, or if fewer than two classes are left.
+    """
+    path = Path(path)
+    faults = Faults()
+    if not path.exists():
+        raise ValueError(f"data={path}: no such file")
+    if path.is_dir():
+        found = {part: list(_folder(root, faults)) for part, root in _parts(path).items()}
+    elif path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson"):
+        rows = _objects if path.suffix.lower() in (".jsonl", ".ndjson") else _rows
+        found = {"": list(rows(path, faults))}
+    else:
+        raise ValueError(f"data={path}: expected a .csv, a .jsonl or a folder")
+    parts = {part: _different(texts, faults) for part, texts in found.items()}
+    if "" in parts:
+        rare = {label for label, count in Counter(one.label for one in parts[""]).items() if count < LEAST}
+        for one in parts[""]:
+            if one.label in rare:
+                faults[f"texts of classes that have fewer than {LEAST}, left out"].append(f"{one.place} ({one.label})")
+        train, valid, test = apart(one for one in parts[""] if one.label not in rare)
+    else:
+        train, valid, test = _given(parts, faults)
+    classes = tuple(sorted({one.label for one in train}))
+    if len(classes) < 2:
+        said = "; ".join(faults.lines())
+        raise ValueError(
+            f"data={path}: texts of the classes {list(classes)}, expected at least two{'; ' + said if said else ''}"
+        )
+    return ClassifiedTexts(train, valid, test, classes, faults)
+
+
+def _given(parts: dict[str, list[Text]], faults: Faults) -> tuple[list[Text], list[Text], list[Text]]:
+    """The parts as a person split them; validation texts are taken from the training texts where there are none."""
+    train, valid, test = (parts.get(part, []) for part in PARTS)
+    known = {one.label for one in train}
+    for one in (*valid, *test):
+        if one.label not in known:
+            faults["texts whose class is not in train, left out"].append(f"{one.place} ({one.label})")
+    valid, test = ([one for one in part if one.label in known] for part in (valid, test))
+    held = {one.text for one in train}
+    for one in (*valid, *test):
+        if one.text in held:
+            faults["texts that are in train too, so that no accuracy can be trusted"].append(one.place)
+    if not valid:
+        train, valid, _ = apart(train, (0.15, 0))
+    return train, valid, test
+
+
+def _different(texts: Sequence[Text], faults: Faults) -> list[Text]:
+    """Each text once, and none that has two classes."""
+    labels = defaultdict[str, set[str]](set)
+    for one in texts:
+        labels[one.text].add(one.label)
+    kept = dict[str, Text]()
+    for one in texts:
+        if len(labels[one.text]) > 1:
+            faults["texts that are there with different classes, left out"].append(f"{one.place} ({one.label})")
+        elif one.text in kept:
+            faults["repetitions, left out"].append(one.place)
+        else:
+            kept[one.text] = one
+    return list(kept.values())
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    """The folders of training, validation and test texts where a person has split them, else the folder itself."""
+    named = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    found = {part: named[name] for part, names in PARTS.items() for name in names if name in named}
+    return found if "train" in found else {"": folder}
+
+
+def _folder(root: Path, faults: Faults) -> Iterator[Text]:
+    for path in sorted(root.rglob("*")):
+        if not path.is_file() or path.name.startswith(".") or path.parent == root:
+            continue
+        if text := " ".join(_decoded(path.read_bytes()).split()):
+            place = str(path.relative_to(root))
+            if _foreign(text):
+                faults["texts not in UTF-8, left out"].append(place)
+            else:
+                yield Text(text, path.relative_to(root).parts[0], place)
+        else:
+            faults["empty files, left out"].append(str(path.relative_to(root)))
+
+
+def _decoded(content: bytes) -> str:
+    """A text in UTF-8, or UTF-16 with its mark; bytes that are neither stay, as surrogates that `_foreign` finds."""
+    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="surrogateescape")
+    return content.decode("utf-8-sig", errors="surrogateescape")
+
+
+def _foreign(text: str) -> bool:
+    return "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _lines(path: Path) -> str:
+    try:
+        return _decoded(path.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"data={path}: cannot be read: {error}") from error
+
+
+def _taken(text: object, label: object, place: str, faults: Faults) -> Iterator[Text]:
+    """The text, if it is one with a class."""
+    said, name = " ".join(str(text).split()), " ".join(str(label).split())
+    if text is None or label is None or not said or not name or isinstance(text, dict | list) or isinstance(label, dict | list):
+        faults["without a text and a class, left out"].append(place)
+    elif _foreign(said + name):
+        faults["not in UTF-8, left out"].append(place)
+    else:
+        yield Text(said, name, place)
+
+
+def _column(names: Sequence[str], kind: str) -> int | None:
+    """The place of the column of texts or of labels, by its name."""
+    plain = [name.strip().lower() for name in names]
+    return next((plain.index(name) for name in NAMED[kind] if name in plain), None)
+
+
+def _rows(path: Path, faults: Faults) -> Iterator[Text]:
+    content = _lines(path).replace("\0", "\udc00")
+    first = content.partition("\n")[0]
+    reader = csv.reader(content.splitlines(keepends=True), delimiter=max("\t,;", key=first.count))
+    csv.field_size_limit(2**24)
+    try:
+        rows = [(f"line {reader.line_num}", row) for row in reader if any(field.strip() for field in row)]
+    except csv.Error as error:
+        raise ValueError(f"data={path}, line {reader.line_num}: not a table that can be read: {error}") from error
+    names = rows[0][1] if rows else []
+    text, label = _column(names, "text"), _column(names, "label")
+    if text is not None and label is not None:
+        rows = rows[1:]
+    elif rows and len(names) == 2:  # the column of fewer different values is the label
+        different = [len({row[place] for _, row in rows if len(row) == 2}) for place in (0, 1)]
+        text, label = (1, 0) if different[0] < different[1] else (0, 1)
+    else:
+        raise ValueError(f"data={path}: expected two columns, or a header that names one of {', '.join(NAMED['text'])} and "
+                         f"one of {', '.join(NAMED['label'])}; the first line is {', '.join(names)[:200]!r}")  # fmt: skip
+    for place, row in rows:
+        if len(row) != len(names):
+            faults[f"of another number of columns than {len(names)}, left out"].append(place)
+        else:
+            yield from _taken(row[text], row[label], place, faults)
+
+
+def _objects(path: Path, faults: Faults) -> Iterator[Text]:
+    for number, line in enumerate(_lines(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except ValueError:
+            faults["not JSON, left out"].append(f"line {number}")
+            continue
+        if not isinstance(found, dict):
+            faults["not an object, left out"].append(f"line {number}")
+            continue
+        names = list(found)
+        text, label = _column(names, "text"), _column(names, "label")
+        said, name = (None if place is None else found[names[place]] for place in (text, label))
+        yield from _taken(said, name, f"line {number}", faults)

@@ -1,0 +1,62 @@
+"""A person's own texts become a classifier, with what was found and chosen told; reviews start from word vectors."""
+
+import json
+import random
+
+import pytest
+import torch
+
+from thalweg.build import load, save
+from thalweg.recipes.texts import sentiment, text_classifier
+from thalweg.training import Training, evaluate
+
+TOPICS = {"体育": "球队 赢得 比赛 进球 教练", "weather": "rain sun wind cloud storm", "food": "bread soup rice tea apple"}
+
+
+def topics(path, count):
+    """Lines of JSON about three things, in two languages; and two lines that are none."""
+    draw, rows = random.Random(0), []
+    for number in range(count):
+        label = [*TOPICS][number % 3]
+        rows.append(json.dumps({"text": " ".join([f"{number}", *draw.choices(TOPICS[label].split(), k=4)]), "label": label}))
+    path.write_text("\n".join(["{", *rows, '{"text": "no label"}']), encoding="utf-8")
+    return path
+
+
+def test_own_texts_are_learned_and_told_apart_in_any_language(tmp_path):
+    experiment = text_classifier(data=topics(tmp_path / "topics.jsonl", 300), epochs=4)
+    assert experiment.notes["texts"].startswith("train 210, valid 45, test 45, of 3 classes; 70 to 70 of each")
+    assert experiment.notes["left out or doubtful"] == ("1 not JSON, left out: line 1; "
+                                                        "1 without a text and a class, left out: line 302")  # fmt: skip
+    assert experiment.notes["training"].startswith("TextCNN of ")
+    assert "4 epochs of 27 batches of 8, AdamW at 0.001" in experiment.notes["training"]
+    training = Training(experiment, precision="fp32")
+    for _ in training:
+        pass
+    assert dict(evaluate(training, experiment.test))["accuracy"] > 0.95
+    save(training.evaluated, tmp_path / "model")
+    predicted = load(tmp_path / "model").predict({"text": ["赢得 比赛", "a storm of wind"]}, top_k=1)
+    assert predicted["label"] == [["体育"], ["weather"]]
+
+
+@pytest.mark.parametrize("model", ["birnn", "transformer", "counts"])
+def test_own_texts_are_read_by_any_of_the_models(tmp_path, model):
+    experiment = text_classifier(data=topics(tmp_path / "topics.jsonl", 60), model=model, longest=20)
+    assert torch.isfinite(experiment.task.loss(experiment.train.batch(0))[0])
+
+
+def test_reviews_start_from_the_vectors_of_a_file(tmp_path, data_folder):
+    words = ["the", "film", "zyzzyva", "good"]
+    vectors = torch.randn(4, 7)
+    lines = [" ".join([word, *(f"{x:.6f}" for x in row)]) for word, row in zip(words, vectors.tolist(), strict=True)]
+    (tmp_path / "vectors.txt").write_text("\n".join(lines))
+    experiment = sentiment(vectors=tmp_path / "vectors.txt")
+    task = experiment.task
+    for word, row in zip(words, vectors, strict=True):
+        if word != "zyzzyva":
+            for part in (task.model.embedding, task.model.static_embedding):
+                torch.testing.assert_close(part.weight[task.reader.number[word]], row, rtol=0, atol=1e-5)
+    assert "3 of 7,1" in experiment.notes["words"]
+    assert not task.model.static_embedding.weight.requires_grad
+    with pytest.raises(ValueError, match=r"vectors=.*: counts of words have none"):
+        sentiment(model="counts", vectors=tmp_path / "vectors.txt")
