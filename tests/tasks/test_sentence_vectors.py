@@ -1,8 +1,6 @@
 """Sentence vectors: what they are, what they are learned by, and that they find what says the same."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -11,6 +9,7 @@ from parity import SENTENCES
 
 from thalweg.adaptation.adopt import adopt
 from thalweg.build import build, load, save
+from thalweg.cli import main
 from thalweg.data.wordpieces import learn_wordpieces
 from thalweg.inspection.similar import documents, ranked
 from thalweg.metrics import ReciprocalRank
@@ -91,7 +90,7 @@ def test_public_weights_become_sentence_vectors_as_the_files_beside_them_say(tmp
 
 def test_documents_are_the_lines_of_a_file_or_the_files_of_a_folder(tmp_path):
     (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "a.txt").write_bytes("one  cat\n\nsits".encode())
+    (tmp_path / "texts" / "a.txt").write_bytes(b"one  cat\n\nsits")
     (tmp_path / "texts" / "b.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.warns(UserWarning, match="1 of 2 documents are not in UTF-8"):
         assert documents(tmp_path / "texts") == [(str(tmp_path / "texts" / "a.txt"), "one cat sits")]
@@ -103,7 +102,7 @@ def test_documents_are_the_lines_of_a_file_or_the_files_of_a_folder(tmp_path):
         documents(lines)
 
 
-def test_a_text_finds_itself_first_also_by_the_command(tmp_path):
+def test_a_text_finds_itself_first_also_by_the_command(tmp_path, capsys):
     task = small()
     place = tmp_path / "lines.txt"
     place.write_text("\n".join(SENTENCES))
@@ -114,14 +113,12 @@ def test_a_text_finds_itself_first_also_by_the_command(tmp_path):
     with pytest.raises(ValueError, match="count=0"):
         ranked(task, place, "x", count=0)
     save(task, tmp_path / "model")
-    words = ["similar", str(tmp_path / "model"), str(place), SENTENCES[2], "--count", "2"]
-    done = subprocess.run([sys.executable, "-m", "thalweg", *words], capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == f"1.0000  {place}:3  {SENTENCES[2]}"
-    command = [sys.executable, "-m", "thalweg", "predict", str(tmp_path / "model"), SENTENCES[0], "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert len(json.loads(done.stdout)["vector"][0]) == 12
-    assert not list(tmp_path.glob("*.png"))
+    main(["similar", str(tmp_path / "model"), str(place), SENTENCES[2], "--count", "2"])
+    assert capsys.readouterr().out.splitlines()[0] == f"1.0000  {place}:3  {SENTENCES[2]}"
+    main(["predict", str(tmp_path / "model"), SENTENCES[0], "--json"])
+    assert len(json.loads(capsys.readouterr().out)["vector"][0]) == 12
+    main(["predict", str(tmp_path / "model"), SENTENCES[0]])
+    assert capsys.readouterr().out.startswith(f"{SENTENCES[0]}: vector [[")
 
 
 @pytest.mark.parametrize(("arguments", "words"), [({"pool": "max"}, "pool='max'"), ({"temperature": 0}, "temperature=0")])

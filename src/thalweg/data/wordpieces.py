@@ -58,7 +58,7 @@ class WordPieces:
         return self.tokenizer.get_vocab_size()
 
     def encode(self, first: Sequence[str], second: Sequence[str] | None = None, longest: int | None = None) -> list[Encoding]:
-        """Each text, or pair, as tokens; of more than `longest` those at the end, of the longer text of a pair, are left out."""
+        """Each text, or pair, as tokens; of more than `longest` those at the end, of the longer of a pair, are left out."""
         pairs: Sequence = first if second is None else list(zip(first, second, strict=True))
         if longest is None:
             self.tokenizer.no_truncation()

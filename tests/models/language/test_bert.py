@@ -36,9 +36,8 @@ def naive(model, row, real, segment):
     x = [norm(model.embedding.weight[t] + model.position.weight[p] + model.segment.weight[s], model.embedding_norm)
          for p, (t, s) in enumerate(zip(row.tolist(), segment.tolist(), strict=True))]  # fmt: skip
     for block in model.blocks:
-        query, key, value = [
-            part for part in torch.stack([block.attention.qkv.weight @ one + block.attention.qkv.bias for one in x]).chunk(3, 1)
-        ]
+        qkv = block.attention.qkv
+        query, key, value = torch.stack([qkv.weight @ one + qkv.bias for one in x]).chunk(3, 1)
         heads = []
         for head in range(2):
             own = slice(3 * head, 3 * head + 3)
