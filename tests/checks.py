@@ -25,11 +25,14 @@ def example_input(kinds: list[str], arguments: dict[str, Any], shape: list[int])
     """What a model of that kind is given: token ids below vocab_size, or numbers in [0, 1).
 
     An encoder-decoder is given a source, every second one half as long, its mask, and a target; a tagger words, letters, mask;
-    a classifier of texts tokens and mask.
+    a classifier of texts tokens and mask; an encoder tokens, mask and segments.
     """
     if "text-classifier" in kinds:
         mask = torch.arange(shape[1]) < torch.tensor([shape[1], shape[1] // 2]).repeat(shape[0])[: shape[0], None]
         return torch.randint(arguments["vocab_size"], shape), mask
+    if "encoder" in kinds:
+        mask = torch.arange(shape[1]) < torch.tensor([shape[1], shape[1] // 2]).repeat(shape[0])[: shape[0], None]
+        return torch.randint(arguments["vocab_size"], shape), mask, (torch.arange(shape[1]) > 2).long().expand(*shape)
     if "tagger" in kinds:
         mask = torch.arange(shape[1]) < torch.tensor([shape[1], shape[1] // 2]).repeat(shape[0])[: shape[0], None]
         return torch.randint(arguments["vocab_size"], shape[:2]), torch.randint(arguments["num_letters"], shape), mask
@@ -76,6 +79,8 @@ def ignores_the_rest_of_the_batch(model: nn.Module, x: Input) -> None:
 def answer(model: nn.Module, x: Input) -> Tensor:
     """The numbers that a model says about an input."""
     found = model(*x) if isinstance(x, tuple) else model(x)
+    if hasattr(model, "pooled"):
+        return torch.cat([found * x[1][..., None], model.pooled(found)[:, None]], 1)  # what is said of padding does not count
     if isinstance(found, dict):
         return torch.cat([said.flatten(1).float() for said in found.values()], 1)
     if isinstance(found, tuple):
@@ -169,6 +174,22 @@ def writes_what_a_source_says(model: nn.Module, x: tuple[Tensor, Tensor, Tensor]
         torch.testing.assert_close(found, expected[swapped, t : t + 1], **same)
 
 
+def reads_both_sides(model: nn.Module, x: tuple[Tensor, Tensor, Tensor]) -> None:
+    """A vector of every token, which every other real token of its text changes and padding does not; the last layer's."""
+    tokens, mask, segment = x
+    states = model(*x)
+    assert states.shape[:2] == tokens.shape
+    assert torch.equal(model.layers(*x)[-1], states)
+    assert model.pooled(states).shape == (len(tokens), states.shape[2])
+    longer = model(*(torch.cat([part, torch.zeros_like(part[:, :2])], 1) for part in x))
+    torch.testing.assert_close(longer[:, : tokens.shape[1]][mask], states[mask], rtol=1e-4, atol=1e-4)
+    for place in (0, int(mask.sum(1).min()) - 1):
+        other = tokens.clone()
+        other[:, place] = (other[:, place] + 1) % 2
+        changed = (model(other, mask, segment) - states).abs().amax(2) > 1e-6
+        assert changed[mask].all()
+
+
 def labels_every_word(model: nn.Module, x: tuple[Tensor, Tensor, Tensor]) -> None:
     """Logits at every word, which padding behind the sentence does not change."""
     tokens, letters, mask = x
@@ -228,6 +249,7 @@ PROMISES: dict[str, Callable[[nn.Module, Any], None]] = {
     "region-detector": looks_at_regions,
     "segmenter": names_every_pixel,
     "language-model": reads_backwards_only,
+    "encoder": reads_both_sides,
     "encoder-decoder": writes_what_a_source_says,
     "tagger": labels_every_word,
     "text-classifier": reads_texts_of_any_length,

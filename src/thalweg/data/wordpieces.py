@@ -1,0 +1,121 @@
+"""WordPiece: a word is one token, or a stem and pieces marked by ## that go on with it.   D2L 14.6, 14.8"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from thalweg.data.streams import ByLength, take
+from thalweg.vocabulary import Batch
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def learn_wordpieces(texts: Iterable[str], vocab_size: int = 8000, lowercase: bool = True) -> str:
+    """The pieces that texts are made of, by merges as in byte pair encoding; the text of a tokenizer.json.
+
+    A text is [CLS] text [SEP], a pair of texts [CLS] first [SEP] second [SEP].
+    ValueError if vocab_size is not above the five special tokens.   Schuster, Nakajima 2012, "Japanese and Korean voice search"
+    """
+    if vocab_size <= len(SPECIAL):
+        raise ValueError(f"vocab_size={vocab_size}: expected more than {len(SPECIAL)}")
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=[*SPECIAL], show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    marks = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=marks
+    )
+    return tokenizer.to_str()
+
+
+class WordPieces:
+    """A tokeniser of word pieces: texts, or pairs of texts, in; tokens, mask and segment out.
+
+    text: of a tokenizer.json, by `learn_wordpieces` or another program.   marks: whether "[MASK]" in a text is that token.
+    ValueError if it is none, or lacks one of the special tokens.
+    """
+
+    def __init__(self, text: str, marks: bool = False):
+        try:
+            self.tokenizer = Tokenizer.from_str(text)
+        except Exception as error:  # that is what the library raises
+            raise ValueError(f"text: expected that of a tokenizer.json, {error}") from error
+        vocabulary = self.tokenizer.get_vocab()
+        if missing := [name for name in SPECIAL if name not in vocabulary]:
+            raise ValueError(f"text: its tokenizer lacks {', '.join(missing)}")
+        self.pad, self.unk, self.cls, self.sep, self.mask = (vocabulary[name] for name in SPECIAL)
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.text = self.tokenizer.to_str()
+        self.tokenizer.encode_special_tokens = not marks
+
+    def __len__(self) -> int:
+        return self.tokenizer.get_vocab_size()
+
+    def encode(self, first: Sequence[str], second: Sequence[str] | None = None, longest: int | None = None) -> list[Encoding]:
+        """Each text, or pair, as tokens; of more than `longest` those at the end, of the longer of a pair, are left out."""
+        pairs: Sequence = first if second is None else list(zip(first, second, strict=True))
+        if longest is None:
+            self.tokenizer.no_truncation()
+        else:
+            self.tokenizer.enable_truncation(longest)
+        return self.tokenizer.encode_batch_fast(pairs)
+
+    def batch(self, first: Sequence[str], second: Sequence[str] | None = None, longest: int | None = None) -> Batch:
+        """tokens, mask, segment [batch time] of texts or pairs, padded to the longest."""
+        return self.padded(self.encode(first, second, longest))
+
+    def padded(self, encodings: Sequence[Encoding]) -> Batch:
+        tokens = pad_sequence([torch.tensor(one.ids) for one in encodings], batch_first=True, padding_value=self.pad)
+        segment = pad_sequence([torch.tensor(one.type_ids) for one in encodings], batch_first=True)
+        length = torch.tensor([len(one.ids) for one in encodings])
+        return {"tokens": tokens, "mask": torch.arange(tokens.shape[1]) < length[:, None], "segment": segment}
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of tokens, without special ones."""
+        return self.tokenizer.decode(list(tokens))
+
+    def pieces(self, tokens: Iterable[int]) -> list[str]:
+        return [self.tokenizer.id_to_token(token) or "" for token in tokens]
+
+    def goes_on(self) -> Tensor:
+        """Which tokens go on with the word of the token before.   bool [vocab]"""
+        return torch.tensor([piece.startswith("##") for piece in self.pieces(range(len(self)))])
+
+
+class Texts(ByLength):
+    """Batches of texts that are tokens, each padded to the longest of its batch.
+
+    ragged: lists of tensors [time] by name, padded with 0, `padding` for tokens; beside `tokens` comes `mask`, beside
+    `first_tokens` `first_mask`: where they are real.   fixed: tensors [example ...] that come along.
+    """
+
+    def __init__(
+        self,
+        ragged: Mapping[str, Sequence[Tensor]],
+        fixed: Batch,
+        batch_size: int,
+        *,
+        padding: int = 0,
+        shuffle: bool = False,
+    ):
+        self.ragged, self.fixed, self.padding = ragged, fixed, padding
+        lengths = [torch.tensor([len(one) for one in column]) for name, column in ragged.items() if name.endswith("tokens")]
+        super().__init__(torch.stack(lengths).sum(0), batch_size, shuffle=shuffle)
+
+    def fetch(self, indices: Tensor) -> Batch:
+        batch = take(self.fixed, indices)
+        chosen = indices.tolist()
+        for name, column in self.ragged.items():
+            rows = [column[index] for index in chosen]
+            tokens = name.endswith("tokens")
+            batch[name] = pad_sequence(rows, batch_first=True, padding_value=self.padding if tokens else 0)
+            if tokens:
+                length = torch.tensor([len(row) for row in rows])
+                batch[name.removesuffix("tokens") + "mask"] = torch.arange(batch[name].shape[1]) < length[:, None]
+        return batch
