@@ -27,14 +27,13 @@ def example_input(kinds: list[str], arguments: dict[str, Any], shape: list[int])
     An encoder-decoder is given a source, every second one half as long, its mask, and a target; a tagger words, letters, mask;
     a classifier of texts tokens and mask; an encoder tokens, mask and segments.
     """
-    if "text-classifier" in kinds:
+    if not {"text-classifier", "encoder", "tagger"}.isdisjoint(kinds):
         mask = torch.arange(shape[1]) < torch.tensor([shape[1], shape[1] // 2]).repeat(shape[0])[: shape[0], None]
+    if "text-classifier" in kinds:
         return torch.randint(arguments["vocab_size"], shape), mask
     if "encoder" in kinds:
-        mask = torch.arange(shape[1]) < torch.tensor([shape[1], shape[1] // 2]).repeat(shape[0])[: shape[0], None]
         return torch.randint(arguments["vocab_size"], shape), mask, (torch.arange(shape[1]) > 2).long().expand(*shape)
     if "tagger" in kinds:
-        mask = torch.arange(shape[1]) < torch.tensor([shape[1], shape[1] // 2]).repeat(shape[0])[: shape[0], None]
         return torch.randint(arguments["vocab_size"], shape[:2]), torch.randint(arguments["num_letters"], shape), mask
     if "encoder-decoder" in kinds:
         mask = torch.ones(shape, dtype=torch.bool)
