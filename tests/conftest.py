@@ -9,6 +9,7 @@ from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
 if find_spec("numba"):
+    import thalweg.layers.pair_by_pair
     import thalweg.layers.suppression  # noqa: F401  # before the hook, which is nothing for a compiler
 # an int is a float, as everywhere in Python
 install_import_hook("thalweg", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")

@@ -256,10 +256,19 @@ def show(words: list[str]) -> None:
     parser.add_argument(
         "--receptive-field", metavar="RECIPE", help="draw what a place of each map of a recipe's network sees of an image"
     )
+    parser.add_argument("--words", type=Path, metavar="FILE", help="draw how often words, pairs and triples of a text occur")
+    parser.add_argument(
+        "--by",
+        choices=["words", "characters", "jieba"],
+        default="words",
+        help="with --words: what a word is (default what stands between blanks; for Chinese, the others)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="of the drawing (default graph.png, variance.png ...)")
     values = _parse(parser, words)
     wanted = next((kind for kind in DRAWINGS if getattr(values, kind)), None)
-    if wanted:
+    if values.words:
+        _show_words(values.words, values.by, launch.drawing_place(values.out or Path("words.png")))
+    elif wanted:
         recipe, out = launch.find(getattr(values, wanted)), launch.drawing_place(values.out or Path(f"{wanted}.png"))
         draw = getattr(import_module(f"thalweg.inspection.{wanted}"), DRAWINGS[wanted])
         with launch.mendable(recipe):
@@ -273,7 +282,19 @@ def show(words: list[str]) -> None:
         except LookupError as error:
             raise Problem(str(error.args[0])) from error
     else:
-        raise Problem("show needs a SYSTEM, or a RECIPE for one of --graph, --variance, --anchors, --receptive-field")
+        raise Problem(
+            "show needs a SYSTEM, a RECIPE for one of --graph, --variance, --anchors, --receptive-field, or --words FILE"
+        )
+
+
+def _show_words(text: Path, by: str, out: Path) -> None:
+    from thalweg.inspection.words import draw_words
+
+    try:
+        print(draw_words(text, out, by))
+    except (ValueError, OSError, ImportError) as error:
+        raise Problem(str(error)) from error
+    print(f"drawing: {out}")
 
 
 def results(words: list[str]) -> None:

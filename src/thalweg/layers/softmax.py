@@ -58,8 +58,8 @@ class NegativeSampling(nn.Module):
     loss = - log sigmoid(s_w) - sum_{i=1}^k log sigmoid(-s_{n_i}),
     s_u = x . v_u,   n_i drawn with p(u) = c_u^power / sum_t c_t^power
     counts: c, how often each word occurs. A word that is drawn and is the target does not count.
-    contrastive: s_u = x . v_u + b_u - log(k p(u)), noise-contrastive estimation, whose x . v_u + b_u becomes log p(u | x),
-    and so without a sum over all words.
+    contrastive: s_u = x . v_u + b_u - log(k p(u)), noise-contrastive estimation, whose x . v_u + b_u becomes log p(u | x)
+    without a sum over all words; here every drawn word counts.
     x: [*any dim], target: word indices [*any].   ValueError for fewer than two counts, one below zero, or negatives below 1.
     Mikolov, Sutskever, Chen, Corrado, Dean 2013, arXiv:1310.4546; Gutmann, Hyvärinen 2010; Mnih, Teh 2012, arXiv:1206.6426.
     """
@@ -110,8 +110,10 @@ class NegativeSampling(nn.Module):
         score = self(x, words).float()
         if self.contrastive:
             score = score - (self.negatives * self.noise[words]).log().float()
-        told = torch.cat([logsigmoid(score[..., :1]), logsigmoid(-score[..., 1:]) * (drawn != target[..., None])], -1)
-        return -told.sum()
+        false = logsigmoid(-score[..., 1:])
+        if not self.contrastive:
+            false = false * (drawn != target[..., None])
+        return -logsigmoid(score[..., 0]).sum() - false.sum()
 
 
 class HierarchicalSoftmax(nn.Module):

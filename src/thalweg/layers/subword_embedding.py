@@ -31,7 +31,7 @@ class SubwordEmbedding(nn.Module):
     """
 
     pieces: Tensor
-    share: Tensor
+    size: Tensor
 
     def __init__(self, words: str, embed_dim: int, buckets: int = 50_000, least: int = 3, most: int = 6):
         super().__init__()
@@ -44,9 +44,8 @@ class SubwordEmbedding(nn.Module):
         found = [[number, *self.numbers(word, len(listed))] for number, word in enumerate(listed)]
         longest = max(map(len, found))
         padded = torch.tensor([row + [0] * (longest - len(row)) for row in found], dtype=torch.int32)
-        size = torch.tensor([len(row) for row in found])
         self.register_buffer("pieces", padded)
-        self.register_buffer("share", (torch.arange(longest) < size[:, None]) / size[:, None].sqrt())
+        self.register_buffer("size", torch.tensor([len(row) for row in found], dtype=torch.int32))
         nn.init.uniform_(self.weight, -0.5 / embed_dim, 0.5 / embed_dim)
 
     def numbers(self, word: str, known: int) -> list[int]:
@@ -54,9 +53,14 @@ class SubwordEmbedding(nn.Module):
         return [known + fnv(piece) % self.buckets for piece in ngrams(word, self.least, self.most)]
 
     def forward(self, tokens: Int[Tensor, "*any"]) -> Float[Tensor, "*any dim"]:
-        rows, share = (table[tokens].flatten(0, -2) for table in (self.pieces, self.share))
-        summed = embedding_bag(rows, self.weight, mode="sum", per_sample_weights=share.to(self.weight))
-        return summed.view(*tokens.shape, -1)
+        rows, share = self.parts(tokens.reshape(-1))
+        return embedding_bag(rows, self.weight, mode="sum", per_sample_weights=share).view(*tokens.shape, -1)
+
+    def parts(self, tokens: Int[Tensor, "*any"]) -> tuple[Int[Tensor, "*any piece"], Float[Tensor, "*any piece"]]:
+        """The rows of weight that words are put together from, and the share of each, 0 where there is none."""
+        size = self.size[tokens][..., None]
+        real = torch.arange(self.pieces.shape[1], device=size.device) < size
+        return self.pieces[tokens], real / size.to(self.weight).sqrt()
 
     def spelled(self, word: str) -> Float[Tensor, " dim"]:
         """The vector of any word, by its n-grams alone.   ValueError if it is too short to have one."""

@@ -95,7 +95,8 @@ class WordVectors(Task):
         spelled = getattr(getattr(self.model, "embedding", None), "spelled", None)
         if spelled is None:
             close = difflib.get_close_matches(word, self.words, 3)
-            raise ValueError(f"{word!r} is none of the {len(self.words):,} words known{f', such as {close}' if close else ''}")
+            hint = f", such as {', '.join(close)}" if close else ""
+            raise ValueError(f"{word!r} is none of the {len(self.words):,} words known{hint}")
         return spelled(word)
 
     @torch.no_grad()

@@ -111,9 +111,9 @@ class Word2Vec(nn.Module):
         tokens, context = batch["tokens"], batch["context"]
         known = tokens[:, None] if self.method == "skip-gram" else context
         real, rows = known >= 0, known.clamp(min=0)
-        share = real / real.sum(1, keepdim=True).clamp(min=1)
+        share = real / real.sum(1, keepdim=True).clamp(min=1).to(self.embedding.weight)
         if isinstance(self.embedding, SubwordEmbedding):
-            share = (share[..., None] * self.embedding.share[rows]).flatten(1)
-            rows = self.embedding.pieces[rows].flatten(1)
+            rows, parts = self.embedding.parts(rows)
+            rows, share = rows.flatten(1), (share[..., None] * parts).flatten(1)
         target = context if self.method == "skip-gram" else tokens[:, None].where(real.any(1, keepdim=True), -1)
-        return rows.int(), share.to(self.embedding.weight), target.int()
+        return rows.int(), share, target.int()
