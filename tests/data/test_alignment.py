@@ -1,9 +1,11 @@
 """IBM model 1 against its sums in loops."""
 
+import random
+
 import pytest
 import torch
 
-from thalweg.data.alignment import fertilities, ibm_model_1
+from thalweg.data.alignment import alignment_error, fertilities, ibm_model_1
 
 
 def naive(source, target, iterations):
@@ -59,3 +61,43 @@ def test_fertilities_sum_to_the_length_of_the_target():
 def test_what_does_not_pair_is_refused(target):
     with pytest.raises(ValueError, match="1 sources"):
         ibm_model_1([torch.tensor([1])], [torch.tensor(row, dtype=torch.long) for row in target])
+
+
+def test_the_error_of_an_alignment_is_its_formula():
+    assert alignment_error({(0, 0), (1, 1)}, {(0, 0), (1, 1)}) == 0
+    assert alignment_error({(0, 0), (1, 2)}, {(0, 0), (1, 1)}) == pytest.approx(1 - (1 + 1) / 4)
+    assert alignment_error({(0, 0), (1, 2), (2, 2)}, {(0, 0)}, {(1, 2)}) == pytest.approx(1 - (1 + 2) / 4)
+    with pytest.raises(ValueError, match="expected a link"):
+        alignment_error([], [])
+
+
+def test_counting_finds_which_word_became_which_where_adjectives_change_sides():
+    """Toy French: an adjective stands behind its noun, "ne ... pas" is one English word, and verbs keep their place."""
+    draw = random.Random(0)
+    words = {"cat": "chat", "dog": "chien", "house": "maison", "black": "noir", "small": "petit", "old": "vieux",
+             "sees": "voit", "hears": "entend", "the": "le"}  # fmt: skip
+    source, target, gold = [], [], []
+    for _ in range(300):
+        said, written, links = [], [], set()
+        for part in (1, 2):
+            noun, adjective = draw.choice(["cat", "dog", "house"]), draw.choice(["black", "small", "old"])
+            start = len(said)
+            said += ["the", adjective, noun] + (["not", draw.choice(["sees", "hears"])] if part == 1 else [])
+            order = [start, start + 2, start + 1] + ([start + 3, start + 4, start + 3] if part == 1 else [])
+            written += [words.get(said[place], "ne") for place in order]
+            links |= {(place, len(links) + number) for number, place in enumerate(order)}
+        written[written.index("ne", written.index("ne") + 1)] = "pas"
+        source.append(said)
+        target.append(written)
+        gold.append(links)
+    number = {word: place for place, word in enumerate(sorted({word for side in source + target for word in side}))}
+    sides = ([torch.tensor([number[word] for word in sentence]) for sentence in side] for side in (source, target))
+    found = [{(int(place), written) for written, place in enumerate(row)} for row in ibm_model_1(*sides)]
+    straight = [{(min(place, len(said) - 1), place) for place in range(len(written))}
+                for said, written in zip(source, target, strict=True)]  # fmt: skip
+
+    def error(links):
+        return sum(alignment_error(one, true) for one, true in zip(links, gold, strict=True)) / len(gold)
+
+    assert error(found) < 0.2  # "the" is there twice in each sentence, and model 1 knows no places
+    assert error(straight) > 0.5

@@ -1,5 +1,8 @@
 """Sentences with labels: files of CoNLL's form, and real ones."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -8,7 +11,9 @@ from thalweg.data.labelled import (
     LabelledSentences,
     Letters,
     Sentence,
+    by_lexicon,
     english_web_treebank,
+    own_sentences,
     read_conll,
     wnut17,
 )
@@ -29,7 +34,7 @@ CONLLU = """# text = don't go
 def test_a_file_of_conllu_is_words_and_labels_and_what_is_neither_is_counted():
     sentences, left_out = read_conll(CONLLU.split("\n"), word=1, label=3)
     assert sentences == [Sentence(("do", "n't", "go"), ("AUX", "PART", "VERB")), Sentence(("Yes",), ("INTJ",))]
-    assert left_out == {"without a word and a label": 1}
+    assert list(map(len, left_out.values())) == [1]
 
 
 def test_a_hash_may_be_a_word():
@@ -71,3 +76,55 @@ def test_the_real_sentences_are_as_many_as_published(data_folder):
     assert [len(part) for part in names[:3]] == [3394, 1009, 1287]
     assert sum(len(sentence.words) for sentence in names.test) == 23394
     assert len(names.classes) == 13
+
+
+def test_the_lexicon_gives_each_word_the_label_that_it_most_often_has():
+    train = [Sentence(("Can", "can", "can", "rust"), ("AUX", "AUX", "NOUN", "VERB")), Sentence(("they",), ("AUX",))]
+    assert by_lexicon(train, [Sentence(("the", "CAN", "rust"), ("", "", ""))]) == [("AUX", "AUX", "VERB")]
+
+
+def test_recorded_taggers_know_more_than_the_lexicon(data_folder):
+    results = Path(__file__).parents[2] / "results"
+
+    def recorded(recipe, metric):
+        return max(row["metrics"][metric]["value"] for row in json.loads((results / f"{recipe}.json").read_text()))
+
+    treebank, names = english_web_treebank(), wnut17()
+    tags = by_lexicon(treebank.train, treebank.test)
+    right = [one == other for said, true in zip(tags, treebank.test, strict=True)
+             for one, other in zip(said, true.labels, strict=True)]  # fmt: skip
+    assert sum(right) / len(right) == pytest.approx(0.8616, abs=1e-4)
+    assert recorded("tagger-ewt", "test/accuracy") > 0.94
+    found, there = (
+        [spans(labels) for labels in side] for side in (by_lexicon(names.train, names.test), [one.labels for one in names.test])
+    )
+    shared = sum(len(one & other) for one, other in zip(found, there, strict=True))
+    f1 = 2 * shared / sum(map(len, found + there))
+    assert f1 == pytest.approx(0.0900, abs=1e-4)
+    assert recorded("names-wnut17", "test/f1") > f1 + 0.02
+
+
+@pytest.mark.parametrize("form", ["a.conllu", "blanks.txt", "utf-16.tsv"])
+def test_a_persons_own_sentences_are_read_in_each_form(tmp_path, form):
+    lines = []
+    for number in range(40):
+        for place, (word, label) in enumerate([("the", "DET"), (f"word{number}", "NOUN"), ("runs", "VERB")], 1):
+            lines.append(f"{place}\t{word}\t_\t{label}" + 6 * "\t_" if form == "a.conllu" else
+                         f"{word} x {label}" if form == "blanks.txt" else f"{word}\t{label}")  # fmt: skip
+        lines.append("")
+    content = "\n".join([*lines[:4], *lines, "alone", ""]).encode("utf-16" if form == "utf-16.tsv" else "utf-8")
+    (tmp_path / form).write_bytes(content + (b"" if form == "utf-16.tsv" else b"caf\xe9\tx\tNOUN\n"))
+    found = own_sentences(tmp_path / form)
+    assert [len(part) for part in (found.train, found.valid, found.test)] == [28, 6, 6]
+    assert found.classes == ("DET", "NOUN", "VERB")
+    assert len({*found.train, *found.valid, *found.test}) == 40
+    expected = {"without a word and a label (line 165)": 1, "repeated sentences": 1}
+    assert found.left_out == ({} if form == "utf-16.tsv" else {"not in UTF-8 (line 166)": 1}) | expected
+
+
+def test_sentences_that_cannot_be_learned_from_are_refused(tmp_path):
+    (tmp_path / "few.conllu").write_text("a\tX\n\nb\tX\n")
+    with pytest.raises(ValueError, match="2 different sentences with 1 labels, expected at least 20 and 2"):
+        own_sentences(tmp_path / "few.conllu")
+    with pytest.raises(ValueError, match=r"data=.*: a folder, expected a file"):
+        own_sentences(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from thalweg.build import load, save
+from thalweg.recipes.labelling import tagger
 from thalweg.recipes.texts import sentiment, text_classifier
 from thalweg.training import Training, evaluate
 
@@ -60,3 +61,22 @@ def test_reviews_start_from_the_vectors_of_a_file(tmp_path, data_folder):
     assert not task.model.static_embedding.weight.requires_grad
     with pytest.raises(ValueError, match=r"vectors=.*: counts of words have none"):
         sentiment(model="counts", vectors=tmp_path / "vectors.txt")
+
+
+def test_own_sentences_are_labelled(tmp_path):
+    draw, lines = random.Random(0), ["alone"]
+    for _ in range(300):
+        for _ in range(draw.randint(2, 5)):
+            word = draw.choice(["cat", "dog"]) + draw.choice(["s", ""])
+            lines.append(f"{word}\t{'PLURAL' if word.endswith('s') else 'ONE'}")
+        lines.append("")
+    (tmp_path / "own.conll").write_text("\n".join(lines))
+    experiment = tagger(data=tmp_path / "own.conll", epochs=1, batch_size=8, context="window")
+    assert experiment.notes["sentences"].endswith("of 2 labels")
+    assert experiment.notes["left out"].startswith("1 without a word and a label (line 1), ")
+    assert experiment.notes["the label that each word most often has"] == "is right for 100.00 % of validation words"
+    training = Training(experiment, precision="fp32")
+    for _ in training:
+        pass
+    assert dict(evaluate(training, experiment.test))["accuracy"] > 0.95
+    assert training.task.eval().predict({"text": ["dogs cat"]})["text"] == ["dogs/PLURAL cat/ONE"]

@@ -1,6 +1,6 @@
 """Which word of a sentence became which word of its translation: learned from pairs of sentences alone."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from jaxtyping import Bool, Int
@@ -46,6 +46,19 @@ def ibm_model_1(
     chosen = torch.where(likely == best[place], at, int(reads.max()))  # of equals the first
     found = torch.full((len(sentence),), int(reads.max())).scatter_reduce(0, place, chosen, "amin")
     return list(found.split(writes.tolist()))
+
+
+def alignment_error(found: Collection[tuple[int, int]], sure: Collection[tuple[int, int]], possible: Collection = ()) -> float:
+    """How much is wrong of the links between words that were found: 0 nothing, 1 all.
+
+    1 - (|found & sure| + |found & (sure | possible)|) / (|found| + |sure|);   a link: the places of two words.
+    sure: links that must be there; possible: further ones that may.   ValueError if nothing was found and nothing is sure.
+    Och, Ney 2003, "A systematic comparison of various statistical alignment models".
+    """
+    links, wanted = {*found}, {*sure}
+    if not links | wanted:
+        raise ValueError("found, sure: expected a link in either")
+    return 1 - (len(links & wanted) + len(links & (wanted | {*possible}))) / (len(links) + len(wanted))
 
 
 def fertilities(aligned: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"], read: int) -> Int[Tensor, "batch {read}"]:

@@ -229,9 +229,9 @@ def _folder(root: Path, faults: Faults) -> Iterator[Text]:
     for path in sorted(root.rglob("*")):
         if not path.is_file() or path.name.startswith(".") or path.parent == root:
             continue
-        if text := " ".join(_decoded(path.read_bytes()).split()):
+        if text := " ".join(decoded(path.read_bytes()).split()):
             place = str(path.relative_to(root))
-            if _foreign(text):
+            if foreign(text):
                 faults["texts not in UTF-8, left out"].append(place)
             else:
                 yield Text(text, path.relative_to(root).parts[0], place)
@@ -239,20 +239,21 @@ def _folder(root: Path, faults: Faults) -> Iterator[Text]:
             faults["empty files, left out"].append(str(path.relative_to(root)))
 
 
-def _decoded(content: bytes) -> str:
-    """A text in UTF-8, or UTF-16 with its mark; bytes that are neither stay, as surrogates that `_foreign` finds."""
+def decoded(content: bytes) -> str:
+    """A text in UTF-8, or UTF-16 with its mark; bytes that are neither stay, as surrogates that `foreign` finds."""
     if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return content.decode("utf-16", errors="surrogateescape")
     return content.decode("utf-8-sig", errors="surrogateescape")
 
 
-def _foreign(text: str) -> bool:
+def foreign(text: str) -> bool:
+    """Whether a text has bytes that `decoded` could not read, or zeros, which no text has."""
     return "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _lines(path: Path) -> str:
     try:
-        return _decoded(path.read_bytes())
+        return decoded(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"data={path}: cannot be read: {error}") from error
 
@@ -262,7 +263,7 @@ def _taken(text: object, label: object, place: str, faults: Faults) -> Iterator[
     said, name = " ".join(str(text).split()), " ".join(str(label).split())
     if text is None or label is None or not said or not name or isinstance(text, dict | list) or isinstance(label, dict | list):
         faults["without a text and a class, left out"].append(place)
-    elif _foreign(said + name):
+    elif foreign(said + name):
         faults["not in UTF-8, left out"].append(place)
     else:
         yield Text(said, name, place)
