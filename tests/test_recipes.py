@@ -22,11 +22,15 @@ CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole", "unet-s
 # A network that has learned nothing does not say when a sentence ends, so that every translation is as long as it may be.
 EASED = {name: ["--measured", "20"] for name in ("transformer-multi30k", "seq2seq-multi30k", "mask-predict-tatoeba",
                                                  "refinement-tatoeba")}  # fmt: skip
+EASED |= {name: ["--longest", longest] for name, longest in (("sst2-encoder", "24"), ("snli-encoder", "24"),
+                                                             ("xquad-encoder", "96"))}  # fmt: skip
+EASED |= {name: ["--paragraphs", "300", "--measured", "20"] for name in ("bert-wikitext2", "electra-wikitext2")}
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",
              "segmenter": "images and masks of the person's own",
              "image-tagger": "images and labels of the person's own", "translator": "pairs of the person's own",
              "tagger": "sentences of the person's own",
-             "text-classifier": "texts of the person's own"}  # fmt: skip
+             "text-classifier": "texts of the person's own",
+             "question-answerer": "questions of the person's own"}  # fmt: skip
 
 
 PROCESSES = multiprocessing.get_context("forkserver")

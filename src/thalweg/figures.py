@@ -392,6 +392,29 @@ def texts(rows: Sequence[tuple[str, str, str]], *, columns: int = 100) -> "Figur
     return figure
 
 
+def pieces(rows: Sequence[Sequence[tuple[str, str]]], titles: Sequence[str] = (), *, columns: int = 110) -> "Figure":
+    """Texts piece by piece, each in a colour ("" for plain), one text below the other.   titles: of the texts"""
+    margin, line, words = 2 + max(map(len, titles), default=-2), 0, []
+    for number, row in enumerate(rows):
+        column = margin
+        if titles:
+            words.append((line, 0, titles[number], "gray"))
+        for piece, colour in row:
+            if column > margin and column + len(piece) > columns:
+                line, column = line + 1, margin
+            words.append((line, column, piece, colour))
+            column += len(piece) + 1
+        line += 2
+    figure, axes = new_figure(0.085 * columns, 0.2 * line + 0.1)
+    axis = axes[0, 0]
+    axis.axis("off")
+    axis.set(xlim=(0, columns), ylim=(line - 1, -0.6))
+    for y, x, piece, colour in words:
+        box = {"facecolor": colour, "alpha": 0.25, "edgecolor": "none", "pad": 1} if colour not in ("", "gray") else None
+        axis.text(x, y, piece, family="monospace", fontsize=8, va="center", color=colour or "black", bbox=box)
+    return figure
+
+
 def filters(weight: Tensor) -> "Figure":
     """The first-layer filters of a convolution.   weight: [out in height width], shown in colour where in is 3"""
     weight = weight.detach().float().cpu()[:64]

@@ -1,5 +1,6 @@
 """Metrics that torchmetrics has not."""
 
+import string
 from collections import Counter
 from collections.abc import Sequence
 from math import exp
@@ -546,3 +547,32 @@ class ReciprocalRank(Metric):
             own = scores.diagonal(start)[:, None]
             ranks.append((scores >= own).sum(1))
         return (1 / torch.cat(ranks)).mean()
+
+
+def plain_words(answer: str) -> list[str]:
+    """The words of an answer in lower case, without punctuation and articles, as SQuAD compares them."""
+    letters = "".join(letter for letter in answer.lower() if letter not in string.punctuation)
+    return [word for word in letters.split() if word not in ("a", "an", "the")]
+
+
+class ExactAnswer(MeanMetric):
+    """The share of answers that are the right one, but for case, punctuation and articles.   Rajpurkar et al. 2016"""
+
+    higher_is_better = True  # type: ignore[assignment]
+
+    def update(self, said: Sequence[str | None], right: Sequence[str | None]) -> None:  # type: ignore[override]
+        """None is right by nothing."""
+        for one, other in zip(said, right, strict=True):
+            super().update(self.score(*map(plain_words, (one, other))) if one is not None and other is not None else 0.0)
+
+    def score(self, said: list[str], right: list[str]) -> float:
+        return float(said == right)
+
+
+class AnswerF1(ExactAnswer):
+    """The mean over answers of 2 precision recall / (precision + recall) of their words, in whatever order."""
+
+    def score(self, said: list[str], right: list[str]) -> float:
+        if not said or not right:
+            return float(said == right)
+        return 2 * (Counter(said) & Counter(right)).total() / (len(said) + len(right))

@@ -19,6 +19,7 @@ from thalweg.data.pairs import PAD, UNK, Words
 from thalweg.data.sources import MissingData, find
 from thalweg.data.streams import ByLength
 from thalweg.data.text import Characters
+from thalweg.data.wordpieces import WordPieces
 from thalweg.vocabulary import Batch
 
 LETTERS = 16  # of a word that are read: the first and the last half of so many, where it has more
@@ -206,11 +207,38 @@ class Letters:
         return tokens, letters
 
 
+class WordsInPieces:
+    """Tokenisers of words, and of the pieces of each, as an encoder reads them.   tokenizer: see `WordPieces`
+
+    ValueError if its padding is not token 0.
+    """
+
+    def __init__(self, tokenizer: str):
+        self.pieces = WordPieces(tokenizer)
+        if self.pieces.pad != PAD:
+            raise ValueError(f"tokenizer: its [PAD] is token {self.pieces.pad}, expected {PAD}")
+
+    def encode(self, words: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The first piece of each word [time], and its first pieces [time letter]; the unknown one of a word without any."""
+        letters = torch.zeros(len(words), LETTERS, dtype=torch.long)
+        encodings = self.pieces.tokenizer.encode_batch_fast([*words], add_special_tokens=False)
+        for row, encoding in zip(letters, encodings, strict=True):
+            tokens = encoding.ids[:LETTERS] or [self.pieces.unk]
+            row[: len(tokens)] = torch.tensor(tokens)
+        return letters[:, 0], letters
+
+
 class LabelledSentences(ByLength):
     """Batches of tokens, mask, label [batch time] and letters [batch time letter], padded to the longest sentence."""
 
     def __init__(
-        self, sentences: Sequence[Sentence], reader: Letters, classes: Sequence[str], batch_size: int, *, shuffle: bool = False
+        self,
+        sentences: Sequence[Sentence],
+        reader: Letters | WordsInPieces,
+        classes: Sequence[str],
+        batch_size: int,
+        *,
+        shuffle: bool = False,
     ):
         number = {label: place for place, label in enumerate(classes)}
         self.examples = [

@@ -60,11 +60,11 @@ class WordPieces:
     def encode(self, first: Sequence[str], second: Sequence[str] | None = None, longest: int | None = None) -> list[Encoding]:
         """Each text, or pair, as tokens; of more than `longest` those at the end, of the longer of a pair, are left out."""
         pairs: Sequence = first if second is None else list(zip(first, second, strict=True))
-        if longest is None:
-            self.tokenizer.no_truncation()
-        else:
+        if longest is not None:
             self.tokenizer.enable_truncation(longest)
-        return self.tokenizer.encode_batch_fast(pairs)
+        found = self.tokenizer.encode_batch_fast(pairs)
+        self.tokenizer.no_truncation()
+        return found
 
     def batch(self, first: Sequence[str], second: Sequence[str] | None = None, longest: int | None = None) -> Batch:
         """tokens, mask, segment [batch time] of texts or pairs, padded to the longest."""

@@ -11,7 +11,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from thalweg import figures
-from thalweg.data.labelled import Letters
+from thalweg.data.labelled import Letters, WordsInPieces
 from thalweg.data.pairs import WORD
 from thalweg.layers.chain import LinearChain
 from thalweg.metrics import MeanLoss, SpanF1
@@ -23,7 +23,8 @@ class Labelling(Task):
     """The label of every word, each for itself, or all together by a chain that also scores neighbours (see `LinearChain`).
 
     objective: independent, the loss is - sum_t log softmax(logits_t)[y_t]; or crf, perceptron, svm: `LinearChain.cost`.
-    batch: tokens, mask, label [batch time], letters [batch time letter].   words, alphabet: see `Letters`.
+    batch: tokens, mask, label [batch time], letters [batch time letter].   words, alphabet: see `Letters`; or tokenizer: see
+    `WordsInPieces`, for an encoder that reads pieces of words as letters.
     f1: of whole names, where labels are O, B-kind and I-kind.
     """
 
@@ -33,16 +34,23 @@ class Labelling(Task):
         self,
         model: nn.Module,
         classes: Sequence[str],
-        words: str,
-        alphabet: str,
+        words: str | None = None,
+        alphabet: str | None = None,
         objective: str = "crf",
+        tokenizer: str | None = None,
     ):
         super().__init__()
         objectives = ("independent", "crf", "perceptron", "svm")
         if objective not in objectives:
             raise ValueError(f"objective={objective!r}: expected one of {', '.join(objectives)}")
         self.model, self.classes, self.objective = model, tuple(classes), objective
-        self.reader = Letters(words, alphabet)
+        self.reader: Letters | WordsInPieces
+        if tokenizer is not None and words is None and alphabet is None:
+            self.reader = WordsInPieces(tokenizer)
+        elif words is not None and alphabet is not None and tokenizer is None:
+            self.reader = Letters(words, alphabet)
+        else:
+            raise ValueError("words, alphabet, tokenizer: expected both of the first, or the last")
         self.chain = None if objective == "independent" else LinearChain(len(self.classes))
         self.metrics = MetricCollection(
             {

@@ -1,0 +1,170 @@
+"""Recipes that fine-tune an encoder of language: texts, pairs, words, answers.   D2L 15.6-15.7, LEE BERT"""
+
+import gzip
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from thalweg.adaptation.encoders import pretrained_encoder, small_encoder
+from thalweg.build import build
+from thalweg.data.judged import Judged, JudgedTexts, judged_texts, snli, snli_agreement
+from thalweg.data.labelled import LabelledSentences, english_web_treebank
+from thalweg.data.questions import Questions, own_questions, question_batches, xquad
+from thalweg.data.sources import fetch
+from thalweg.data.wordpieces import WordPieces
+from thalweg.models.language.bert import BERT
+from thalweg.models.language.fine_tuned import OfText, OfTokens, OfWords
+from thalweg.tasks.extraction import Extraction
+from thalweg.tasks.judgement import Judgement, Score
+from thalweg.tasks.labelling import Labelling
+from thalweg.training import Experiment, Task
+from thalweg.training.optimisers import discriminative_adamw
+from thalweg.training.schedules import linear, warmup
+
+
+def _encoder(pretrained: str | None, texts: Callable[[], list[str]]) -> tuple[BERT, str]:
+    """The pre-trained encoder; where there is none, a small one that has learned nothing."""
+    if pretrained:
+        return pretrained_encoder(pretrained)
+    return small_encoder(texts(), vocab_size=4000, embed_dim=128, num_layers=2, context=512)
+
+
+def _fine_tuning(task: Task, train: Any, valid: Any, test: Any, monitor: str, encoder: BERT, pretrained: str | None, *,
+                 frozen: bool, epochs: float, lr: float, backbone: float, notes: dict[str, str]) -> Experiment:  # fmt: skip
+    """The head learns at the rate lr, the encoder at `backbone` times that, or not at all."""
+    count = sum(p.numel() for p in encoder.parameters())
+    told = f"from {pretrained}" if pretrained else "has learned nothing before (see --pretrained)"
+    notes = {"encoder": f"{count:,} parameters, {told}{', stays as it is' if frozen else ''}", **notes}
+    return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs,
+                      optimizer=discriminative_adamw(lr, backbone=backbone if pretrained else 1.0, weight_decay=0.01),
+                      schedule=warmup(0.1, linear()), clip=1.0, monitor=monitor, notes=notes)  # fmt: skip
+
+
+def _judging(texts: JudgedTexts, pretrained: str | None, *, pool: str, weighted: bool, frozen: bool, longest: int,
+             labelled: int | None, epochs: float, batch_size: int, lr: float, backbone: float) -> Experiment:  # fmt: skip
+    """An encoder learns to judge texts or pairs of texts; from the first `labelled` alone, if that is given."""
+    if labelled is not None and not 1 <= labelled <= len(texts.train):
+        raise ValueError(f"labelled={labelled}: expected 1 to {len(texts.train)}, the number of texts to learn from")
+    train, pairs, score = texts.train[:labelled], texts.train[0].second is not None, not texts.classes
+    encoder, tokenizer = _encoder(pretrained, lambda: [side for one in train for side in one[:2] if side is not None])
+    model = build(OfText, backbone=encoder, num_outputs=len(texts.classes) or 1, pool=pool, weighted=weighted, frozen=frozen)
+    given = {"model": model, "tokenizer": tokenizer, "longest": longest, "pairs": pairs}
+    task: Task = build(Score, **given) if score else build(Judgement, classes=texts.classes, **given)
+    pieces = WordPieces(tokenizer)
+
+    def stream(part: Sequence[Judged], batch_size: int, shuffle: bool = False) -> Any:
+        return judged_texts(part, pieces, longest, batch_size, score=score, shuffle=shuffle)
+
+    told = f"train {len(train):,}, valid {len(texts.valid):,}, test {len(texts.test):,}"
+    return _fine_tuning(task, stream(train, batch_size, shuffle=True), stream(texts.valid, 100), stream(texts.test, 100),
+                        "spearman" if score else "accuracy", encoder, pretrained, frozen=frozen, epochs=epochs, lr=lr,
+                        backbone=backbone, notes={"texts": told})  # fmt: skip
+
+
+SST2 = {
+    "train": "33514ffed113b636545ba5128e18b7764e4cfb32948b02aac97bd706d54421ac",
+    "dev": "e64c4c7a03b778f1a10e5ab11f83e792bced140f9a035f96b65bf45677ce847c",
+    "test": "fe89985524adb1e1e33ffc99a0100567fbcb8b855d3b7434ea79dd43b1b27431",
+}
+
+
+def _sst2() -> JudgedTexts:
+    """Sentences of film reviews, in the official parts.   Socher et al. 2013"""
+    origin, parts = "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2", []
+    for part, sha256 in SST2.items():
+        content = gzip.decompress(fetch(f"sst2/{part}.tsv.gz", f"{origin}/{part}.tsv", sha256)).decode()
+        rows = (line.rsplit("\t", 1) for line in content.rstrip("\n").split("\n"))
+        parts.append([Judged(text, None, int(label)) for text, label in rows])
+    train, valid, test = parts
+    return JudgedTexts(train, valid, test, ("negative", "positive"))
+
+
+def sst2_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
+                 pool: Literal["mean", "first"] = "mean", labelled: int | None = None, longest: int = 80, epochs: float = 3,
+                 batch_size: int = 32, lr: float = 1e-3, backbone: float = 0.1) -> Experiment:  # fmt: skip
+    """An encoder is fine-tuned to say whether a film review is positive.   D2L 15.6, LEE BERT
+
+    pretrained: folder or hub id of a trained BERT, or a run of ours; if not given, a small one learns from nothing
+    frozen: the encoder stays as it is, only the head learns
+    weighted: the head reads a learned mixture of all layers
+    pool: the text is the mean of its tokens, or its first
+    labelled: sentences to learn from; if not given, all
+    backbone: rate of the encoder, in terms of that of the head
+    """
+    return _judging(_sst2(), pretrained, pool=pool, weighted=weighted, frozen=frozen, longest=longest, labelled=labelled,
+                    epochs=epochs, batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
+
+
+def snli_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
+                 pool: Literal["mean", "first"] = "mean", score: bool = False, labelled: int | None = None, longest: int = 80,
+                 epochs: float = 4, batch_size: int = 32, lr: float = 1e-3, backbone: float = 0.1) -> Experiment:  # fmt: skip
+    """An encoder is fine-tuned to say whether one sentence follows from another, or how far.   D2L 15.6-15.7, LEE BERT
+
+    pretrained, frozen, weighted, pool, labelled, backbone: see sst2-encoder
+    score: how far it follows, as a number: the mean of what five people said of it
+    """
+    return _judging(snli_agreement() if score else snli(), pretrained, pool=pool, weighted=weighted, frozen=frozen,
+                    longest=longest, labelled=labelled, epochs=epochs, batch_size=batch_size, lr=lr,
+                    backbone=backbone)  # fmt: skip
+
+
+def tagger_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
+                   objective: Literal["independent", "crf"] = "independent", epochs: float = 3, batch_size: int = 32,
+                   lr: float = 1e-3, backbone: float = 0.1) -> Experiment:  # fmt: skip
+    """An encoder is fine-tuned to say which part of speech every word is.   D2L 15.6, LEE BERT
+
+    pretrained, frozen, weighted, backbone: see sst2-encoder.   objective: see `Labelling`
+    """
+    sentences = english_web_treebank()
+    encoder, tokenizer = _encoder(pretrained, lambda: [" ".join(one.words) for one in sentences.train])
+    pieces = WordPieces(tokenizer)
+    model = build(OfWords, backbone=encoder, num_labels=len(sentences.classes), begin=pieces.cls, end=pieces.sep,
+                  weighted=weighted, frozen=frozen)  # fmt: skip
+    task = build(Labelling, model=model, classes=sentences.classes, tokenizer=tokenizer, objective=objective)
+    train = LabelledSentences(sentences.train, task.reader, sentences.classes, batch_size, shuffle=True)
+    valid, test = (LabelledSentences(part, task.reader, sentences.classes, 100) for part in (sentences.valid, sentences.test))
+    return _fine_tuning(task, train, valid, test, "accuracy", encoder, pretrained, frozen=frozen, epochs=epochs, lr=lr,
+                        backbone=backbone, notes={})  # fmt: skip
+
+
+def _answering(questions: Questions, pretrained: str | None, *, frozen: bool, weighted: bool, longest: int, epochs: float,
+               batch_size: int, lr: float, backbone: float) -> Experiment:  # fmt: skip
+    """An encoder learns to cut answers out of texts."""
+    texts = [text for one in questions.train for text in (one.question, one.context)]
+    encoder, tokenizer = _encoder(pretrained, lambda: texts)
+    if not 16 <= longest <= encoder.position.num_embeddings:
+        raise ValueError(f"longest={longest}: expected 16 to {encoder.position.num_embeddings}, which the encoder reads")
+    model = build(OfTokens, backbone=encoder, num_outputs=2, weighted=weighted, frozen=frozen)
+    task, pieces = build(Extraction, model=model, tokenizer=tokenizer, longest=longest), WordPieces(tokenizer)
+    train = question_batches(questions.train, pieces, longest, batch_size, shuffle=True)
+    valid, test = (question_batches(part, pieces, longest, 32) for part in (questions.valid, questions.test))
+    lost = sum(int((stream.fixed["start"] < 0).sum()) for stream in (train, valid, test))
+    notes = {"questions": ", ".join(f"{name} {len(getattr(questions, name)):,}" for name in ("train", "valid", "test"))}
+    if lost:
+        notes["not held by a window"] = f"the answers to {lost:,}"
+    if questions.faults:
+        notes["left out"] = "; ".join(questions.faults.lines())
+    return _fine_tuning(task, train, valid, test, "f1", encoder, pretrained, frozen=frozen, epochs=epochs, lr=lr,
+                        backbone=backbone, notes=notes)  # fmt: skip
+
+
+def xquad_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False, longest: int = 384,
+                  epochs: float = 6, batch_size: int = 16, lr: float = 2e-3, backbone: float = 0.1) -> Experiment:  # fmt: skip
+    """An encoder is fine-tuned to find the answer to a question in a paragraph of Wikipedia.   D2L 15.6, LEE BERT
+
+    pretrained, frozen, weighted, backbone: see sst2-encoder.   longest: tokens of question and text that are read at once
+    """
+    return _answering(xquad(), pretrained, frozen=frozen, weighted=weighted, longest=longest, epochs=epochs,
+                      batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
+
+
+def question_answerer(*, data: Path, pretrained: str | None = None, longest: int = 384, epochs: float = 6,
+                      batch_size: int = 16, lr: float = 2e-3) -> Experiment:  # fmt: skip
+    """An encoder learns to find the answers to your questions in your texts.   D2L 15.6, LEE BERT
+
+    data: FILE.json in the form of SQuAD: texts, questions on each, and where in the text the answer stands
+    pretrained: folder or hub id of a trained BERT, or a run of ours; without one it learns from nothing, which takes much data
+    longest: tokens of question and text that are read at once; longer texts are read in windows
+    """
+    return _answering(own_questions(data), pretrained, frozen=False, weighted=False, longest=longest, epochs=epochs,
+                      batch_size=batch_size, lr=lr, backbone=0.1)  # fmt: skip

@@ -1,0 +1,83 @@
+"""Recipes that pre-train encoders of language on plain text.   D2L 14.8-14.10, LEE BERT"""
+
+from collections import Counter
+from typing import Any, Literal
+
+from thalweg.adaptation.encoders import small_encoder
+from thalweg.build import build
+from thalweg.data.pretraining import Pretraining, wikitext2
+from thalweg.data.wordpieces import WordPieces
+from thalweg.models.language.bert import BERT
+from thalweg.models.language.fine_tuned import OfTokens
+from thalweg.models.language.masked import MaskedEncoder
+from thalweg.tasks.masked_modelling import MaskedModelling
+from thalweg.tasks.replaced_tokens import ReplacedTokens
+from thalweg.training import Experiment, Task
+from thalweg.training.optimisers import adamw
+from thalweg.training.schedules import linear, warmup
+
+
+def _texts(paragraphs: int | None) -> tuple[list[str], list[str], list[str]]:
+    """The paragraphs of WikiText-2, the first so many alone to learn from."""
+    train, valid, test = wikitext2()
+    if paragraphs is not None and not 1 <= paragraphs <= len(train):
+        raise ValueError(f"paragraphs={paragraphs}: expected 1 to {len(train)}")
+    return train[:paragraphs], valid, test
+
+
+def _pretraining(task: Task, parts: tuple[list[str], list[str], list[str]], pieces: WordPieces, steps: int, batch_size: int,
+                 lr: float, monitor: str, measured: int, **how: Any) -> Experiment:  # fmt: skip
+    """The task learns from pairs of sentences; measured: paragraphs for validation, and for tests."""
+    train = Pretraining(parts[0], pieces, batch_size, shuffle=True, **how)
+    valid, test = (Pretraining(part[:measured], pieces, 64, **how) for part in parts[1:])
+    notes = {"pairs": f"train {train.size:,}, valid {valid.size:,}, test {test.size:,}, {len(pieces):,} pieces of words",
+             "parameters": f"{sum(p.numel() for p in task.parameters()):,}"}  # fmt: skip
+    return Experiment(task=task, train=train, valid=valid, test=test, steps=steps, clip=1.0, monitor=monitor,
+                      optimizer=adamw(lr, betas=(0.9, 0.98), weight_decay=0.01), schedule=warmup(0.1, linear()),
+                      evaluate_every=max(1, steps // 5), notes=notes)  # fmt: skip
+
+
+def bert_wikitext2(*, objective: Literal["mlm", "nsp", "sop", "unilm"] = "mlm",
+                   masking: Literal["token", "whole-word", "entity", "span"] = "token", steps: int = 10_000,
+                   batch_size: int = 32, context: int = 96, vocab_size: int = 8000, embed_dim: int = 192, num_layers: int = 4,
+                   lr: float = 1e-3, share: float = 0.15, paragraphs: int | None = None,
+                   measured: int = 300) -> Experiment:  # fmt: skip
+    """BERT learns from Wikipedia what is hidden of its sentences, others in each pass.   D2L 14.8-14.10, LEE BERT
+
+    objective: mlm hidden tokens alone, as RoBERTa; nsp also whether a second sentence follows; sop whether two are in order;
+    unilm reads both ways, backwards only, or a first text whole and a second backwards, in turn
+    masking: what is hidden together; of spans a second head tells the tokens by the borders alone, as SpanBERT
+    share: of the tokens that are hidden
+    paragraphs: to learn from; if not given, all
+    measured: paragraphs for validation, and for tests
+    """
+    parts = _texts(paragraphs)
+    encoder, tokenizer = small_encoder(parts[0], vocab_size=vocab_size, embed_dim=embed_dim, num_layers=num_layers,
+                                       context=max(context, 128))  # fmt: skip
+    pieces = WordPieces(tokenizer, marks=True)
+    model = build(MaskedEncoder, backbone=encoder, pairs=objective in ("nsp", "sop"), boundary=masking == "span")
+    counts = Counter(token for paragraph in parts[0][:2000] for token in pieces.encode([paragraph])[0].ids[1:-1])
+    task = build(MaskedModelling, model=model, tokenizer=tokenizer, frequent=counts.most_common(1)[0][0])
+    return _pretraining(task, parts, pieces, steps, batch_size, lr, "loss", measured, context=context, objective=objective,
+                        masking=masking, share=share)  # fmt: skip
+
+
+def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span"] = "token", steps: int = 10_000,
+                      batch_size: int = 32, context: int = 96, vocab_size: int = 8000, embed_dim: int = 192,
+                      num_layers: int = 4, lr: float = 1e-3, share: float = 0.15, paragraphs: int | None = None,
+                      measured: int = 300) -> Experiment:  # fmt: skip
+    """ELECTRA: a small encoder fills gaps in Wikipedia, a larger one learns to see where.   LEE BERT
+
+    masking, share, paragraphs, measured: see bert-wikitext2.   The encoder that fills gaps is a third as wide and half as deep.
+    """
+    parts = _texts(paragraphs)
+    encoder, tokenizer = small_encoder(parts[0], vocab_size=vocab_size, embed_dim=embed_dim, num_layers=num_layers,
+                                       context=max(context, 128))  # fmt: skip
+    pieces = WordPieces(tokenizer, marks=True)
+    width = max(32, embed_dim // 3 // 32 * 32)
+    small = build(BERT, vocab_size=len(pieces), context=max(context, 128), embed_dim=width, num_layers=max(1, num_layers // 2),
+                  num_heads=width // 32)  # fmt: skip
+    task = build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder, num_outputs=1),
+                 generator=build(MaskedEncoder, backbone=small), tokenizer=tokenizer)  # fmt: skip
+    return _pretraining(task, parts, pieces, steps, batch_size, lr, "f1", measured, context=context, masking=masking,
+                        share=share)  # fmt: skip

@@ -1,0 +1,127 @@
+"""Judgement of texts and of pairs of texts by a fine-tuned encoder: a class of each, or a number.   D2L 15.6, 15.7, LEE BERT"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchmetrics import MetricCollection, PearsonCorrCoef, SpearmanCorrCoef
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from thalweg import figures
+from thalweg.data.judged import parted
+from thalweg.data.wordpieces import WordPieces
+from thalweg.metrics import MeanLoss
+from thalweg.training import Task
+from thalweg.vocabulary import Batch
+
+
+class Judgement(Task):
+    """A class of every text, or of every pair of texts.   loss = - log softmax(model(tokens, mask, segment))[label]
+
+    batch: tokens, mask, segment [batch time], label [batch].   classes: their names.   pairs: whether texts come in pairs.
+    tokenizer: text of a tokenizer.json, see `WordPieces`.   longest: tokens of a text, or of a pair, that are read.
+    """
+
+    reads = "text"
+
+    def __init__(self, model: nn.Module, classes: Sequence[str], tokenizer: str, longest: int = 128, pairs: bool = False):
+        super().__init__()
+        self.model, self.classes, self.longest, self.pairs = model, tuple(classes), longest, pairs
+        self.pieces = WordPieces(tokenizer)
+        self.metrics = self.measures()
+
+    def measures(self) -> MetricCollection:
+        count = len(self.classes)
+        return MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(count, average="micro"),
+                "loss": MeanLoss(),
+                "confusion": MulticlassConfusionMatrix(count),
+            },
+            compute_groups=False,
+        )
+
+    def said(self, batch: Batch) -> Tensor:
+        """What the model says.   [batch output]"""
+        return self.model(batch["tokens"], batch["mask"], batch["segment"]).float()
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        return cross_entropy(self.said(batch), batch["label"], reduction="sum"), len(batch["label"])
+
+    def evaluate(self, batch: Batch) -> None:
+        logits, label = self.said(batch), batch["label"]
+        self.metrics["loss"].update(cross_entropy(logits, label, reduction="none"))
+        for name in ("accuracy", "confusion"):
+            self.metrics[name].update(logits, label)
+
+    def asked(self, texts: Sequence[str]) -> Tensor:
+        """What the model says of texts as they are typed.   ValueError if pairs are judged and one is none."""
+        first, second = list(texts), None
+        if self.pairs:
+            halves = [parted(text) for text in texts]
+            if wrong := [text for text, (_, other) in zip(texts, halves, strict=True) if other is None]:
+                raise ValueError(f"text: {wrong[0]!r:.200}: expected two texts with a tab or ' || ' between")
+            first, second = [one for one, _ in halves], [other or "" for _, other in halves]
+        device = next(self.model.parameters()).device
+        return self.said({name: x.to(device) for name, x in self.pieces.batch(first, second, self.longest).items()})
+
+    @torch.inference_mode()
+    def predict(self, inputs: dict[str, list[str]], *, top_k: int = 5) -> dict[str, Any]:
+        """label: names of the top_k classes, best first; probability: theirs.   inputs: text; of a pair, "one || other" """
+        if top_k < 1:
+            raise ValueError(f"top_k={top_k}: expected at least 1")
+        probability, index = self.asked(inputs["text"]).softmax(-1).topk(min(top_k, len(self.classes)))
+        return {"label": [[self.classes[i] for i in row] for row in index.tolist()], "probability": probability}
+
+    def figures(self, batch: Batch) -> dict[str, Figure]:
+        """What was taken for what; and how much of each layer is read, if that is learned."""
+        return {"confusion": figures.confusion(self.metrics["confusion"].compute(), self.classes)} | layer_shares(self.model)
+
+
+class Score(Judgement):
+    """A number of every text, or of every pair of texts, such as how much they say the same.   loss = (model(...) - target)^2
+
+    batch: tokens, mask, segment [batch time], target [batch 1].   tokenizer, longest, pairs: see `Judgement`.
+    spearman: of the ranks of what is said and what is true, which no scale changes; pearson: of the numbers.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: str, longest: int = 128, pairs: bool = True):
+        super().__init__(model, (), tokenizer, longest, pairs)
+
+    def measures(self) -> MetricCollection:
+        return MetricCollection(
+            {"spearman": SpearmanCorrCoef(), "pearson": PearsonCorrCoef(), "loss": MeanLoss()}, compute_groups=False
+        )
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        return (self.said(batch) - batch["target"]).square().sum(), len(batch["target"])
+
+    def evaluate(self, batch: Batch) -> None:
+        said, target = self.said(batch), batch["target"]
+        self.metrics["loss"].update((said - target).square())
+        for name in ("spearman", "pearson"):
+            self.metrics[name].update(said.flatten(), target.flatten())
+
+    @torch.inference_mode()
+    def predict(self, inputs: dict[str, list[str]]) -> dict[str, Any]:  # type: ignore[override]
+        """score: of each text or pair.   inputs: text; of a pair, "one || other" """
+        return {"score": self.asked(inputs["text"]).squeeze(-1)}
+
+    def figures(self, batch: Batch) -> dict[str, Figure]:
+        """What was said against what is true; and how much of each layer is read, if that is learned."""
+        with torch.no_grad():
+            points = torch.cat([batch["target"].float(), self.said(batch)], 1).cpu()
+        drawn = figures.scatter(points, torch.zeros(len(points), dtype=torch.long), ("said, by what is true",))
+        return {"said and true": drawn} | layer_shares(self.model)
+
+
+def layer_shares(model: Any) -> dict[str, Figure]:
+    """A drawing of the weight of each layer of a `LayerMixture`, if the model has one."""
+    mixture = getattr(model, "mixture", None)
+    if mixture is None:
+        return {}
+    shares = mixture.shares().tolist()
+    return {"layers": figures.bars(["embedding", *map(str, range(1, len(shares)))], {"weight": shares})}
