@@ -314,11 +314,11 @@ def test_an_id_is_downloaded_pickles_only_where_there_is_nothing_else(monkeypatc
 
     hub(monkeypatch, download)
     assert equal(pretrained(ViT, "someone/vit").state_dict(), vit.state_dict())
-    assert asked == [("someone/vit", ["*.json", "*.safetensors"])]
+    assert asked == [("someone/vit", ["*.json", "*.safetensors", "merges.txt", "*.jinja"])]
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     assert equal(pretrained(ViT, "someone/vit").state_dict(), vit.state_dict())
-    assert asked[2] == ("someone/vit", ["*.json", "pytorch_model*.bin"])
+    assert asked[2] == ("someone/vit", ["*.json", "pytorch_model*.bin", "merges.txt"])
 
 
 def test_a_hub_that_does_not_answer_is_one_clear_error(monkeypatch):

@@ -5,6 +5,8 @@ import ast
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -237,6 +239,7 @@ def list_(words: list[str]) -> None:
         print(f"{row['id']:32} {row['kind']:24} {row['name'][0]} · {row['name'][1]}")
 
 
+MODELS = "GGUF file, folder or id of Hugging Face, or a run of a language model"
 DRAWINGS = {"graph": "draw_graph", "variance": "draw_variances", "anchors": "draw_anchors",
             "receptive_field": "draw_receptive_fields"}  # a module of inspection each  # fmt: skip
 
@@ -445,6 +448,42 @@ def serve(words: list[str]) -> None:
         raise Problem(str(error)) from error
 
 
+def generate(words: list[str]) -> None:
+    """Go on with a text: thalweg generate MODEL PROMPT"""
+    values = _told_by("generate", ("MODEL", "PROMPT"), words)
+    with _writing() as terminal:
+        for piece in terminal.generate(values.pop("model"), values.pop("prompt"), **values):
+            print(piece, end="", flush=True)
+    print()
+
+
+def chat(words: list[str]) -> None:
+    """Talk with a model: thalweg chat MODEL"""
+    values = _told_by("chat", ("MODEL",), words)
+    with _writing() as terminal:
+        terminal.chat(values.pop("model"), **values)
+
+
+def _told_by(name: str, given: tuple[str, ...], words: list[str]) -> dict[str, Any]:
+    """What was typed for a function of the terminal, by its signature and docstring."""
+    node = next(node for node in launch.functions(launch.PACKAGE / "serving" / "terminal.py") if node.name == name)
+    parser = _Parser(f"thalweg {name}", description=(ast.get_docstring(node) or "").split("\n\n")[0], allow_abbrev=False)
+    for place in given:
+        parser.add_argument(place.lower(), metavar=place, help=MODELS if place == "MODEL" else "text to go on with")
+    _add_flags(parser, node)
+    return vars(_parse(parser, words))
+
+
+@contextmanager
+def _writing() -> Iterator[Any]:
+    from thalweg.weights import CorruptFile
+
+    try:
+        yield import_module("thalweg.serving.terminal")
+    except (CorruptFile, ValueError, KeyError, OSError, ImportError, RuntimeError) as error:
+        raise Problem(str(error)) from error
+
+
 COMMANDS = {
     "run": run,
     "sweep": sweep,
@@ -455,5 +494,7 @@ COMMANDS = {
     "predict": predict,
     "adopt": adopt,
     "similar": similar,
+    "generate": generate,
+    "chat": chat,
     "serve": serve,
 }

@@ -1,4 +1,4 @@
-"""Public checkpoints to ours and back: folders of timm and transformers, by the PUBLIC tables of our families.
+"""Public checkpoints to ours and back: folders of timm and transformers and GGUF files, by the PUBLIC tables of our families.
 
     model = pretrained(resnet18, "timm/resnet18.a1_in1k")                        a folder, a file or a hub id
     model = adapt(model, standardize, **preprocessing("timm/resnet18.a1_in1k"))  what it was trained to see
@@ -13,6 +13,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.build import build, unallocated
+from thalweg.gguf import GGUF
 from thalweg.weights import (
     Config,
     CorruptFile,
@@ -54,9 +56,9 @@ def fetch(source: str | Path) -> Path:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{source}: no such folder here, and the hub needs: pip install thalweg[hub]") from error
     try:
-        folder = Path(snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors"]))
+        folder = Path(snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "merges.txt", "*.jinja"]))
         if not list(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(str(source), allow_patterns=["*.json", "pytorch_model*.bin"]))
+            folder = Path(snapshot_download(str(source), allow_patterns=["*.json", "pytorch_model*.bin", "merges.txt"]))
     except (OSError, ValueError) as error:
         raise ValueError(f"{source}: no such folder here, and the hub does not give it: {error}") from error
     return folder
@@ -74,6 +76,8 @@ def read_public(path: Path) -> Tensors:
         return read_public(found[0])
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing")
+    if path.suffix == ".gguf":
+        return GGUF(path).public()
     if path.suffix == ".json":
         shards = sorted(set(_json(path)["weight_map"].values()))
         if outside := [shard for shard in shards if Path(shard).name != shard]:
@@ -99,7 +103,10 @@ def _json(path: Path) -> Config:
         raise CorruptFile(f"{path} is damaged: {error}") from error
 
 
-def _config(path: Path) -> Config:
+def configuration(path: Path) -> Config:
+    """The config.json of a folder, or what a GGUF file says of itself in its words; empty if there is none."""
+    if path.suffix == ".gguf":
+        return GGUF(path).config()
     return _json(path / "config.json") if (path / "config.json").exists() else {}
 
 
@@ -123,7 +130,8 @@ def pretrained(builder: Callable[..., nn.Module], source: str | Path, /, **argum
     layout = _layout(builder, tensors)
     stated = {**_stated(builder, layout, path), **arguments}
     try:
-        model = build(builder, **stated)
+        with nullcontext() if "num_classes" in arguments else unallocated():  # a fresh head is the only part not read
+            model = build(builder, **stated)
     except TypeError as error:  # a sized builder gives its sizes itself and takes no others
         words = ", ".join(f"{key}={value!r}" for key, value in stated.items())
         raise ValueError(f"{builder.__name__} is not the model of {source}, which needs {words}: {error}") from error
@@ -134,13 +142,13 @@ def pretrained(builder: Callable[..., nn.Module], source: str | Path, /, **argum
         for name, public in head.items():
             del expected[name]
             tensors.pop(public, None)
-    model.load_state_dict(from_public(tensors, layout.table, expected), strict=False)
+    model.load_state_dict(from_public(tensors, layout.table, expected), strict=False, assign=True)
     return model.eval()
 
 
 def _stated(builder: Callable[..., nn.Module], layout: Layout, path: Path) -> dict[str, Any]:
     """The arguments that config.json states, less those that the builder gives by itself."""
-    config = _config(path)
+    config = configuration(path)
     try:
         stated = layout.arguments(config) if config else {}
     except KeyError as error:
@@ -171,7 +179,7 @@ def preprocessing(source: str | Path, builder: Callable[..., nn.Module] | None =
     path = fetch(source)
     processor = path / "preprocessor_config.json"
     try:
-        if timm := _config(path).get("pretrained_cfg"):
+        if timm := configuration(path).get("pretrained_cfg"):
             return {"mean": list(timm["mean"]), "deviation": list(timm["std"]), "size": list(timm["input_size"][1:])}
         stated = _json(processor)
         if stated.get("do_rescale", True) is not True or abs(stated.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
@@ -187,7 +195,7 @@ def preprocessing(source: str | Path, builder: Callable[..., nn.Module] | None =
 
 def classes(source: str | Path) -> list[str]:
     """The names of the classes of a public checkpoint, in the order of its logits; empty if it does not say them."""
-    config = _config(fetch(source))
+    config = configuration(fetch(source))
     names = config.get("id2label") or config.get("label_names") or []
     if isinstance(names, dict):
         names = [names[key] for key in sorted(names, key=int)]

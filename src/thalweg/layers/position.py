@@ -5,7 +5,8 @@ keys are turned by their places (rotary), or a bias that knows the distance alon
 As in causal attention, the last of `time` queries stands at the place of the last of `read` keys, so a cache needs no offset.
 """
 
-from math import log, log2, sqrt
+from collections.abc import Sequence
+from math import log, log2, pi, sqrt
 
 import torch
 from jaxtyping import Float, Int
@@ -25,27 +26,52 @@ def sinusoidal(start: int, time: int, dim: int, like: Tensor, base: float = 1000
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :dim].to(like.dtype)
 
 
-def _angles(start: int, time: int, dim: int, like: Tensor, base: float) -> Tensor:
-    """t base^(-2 i / dim), as exact as float32 at least.   [time pair]"""
+def _angles(start: int | Tensor, time: int, dim: int, like: Tensor, base: float) -> Tensor:
+    """t base^(-2 i / dim), as exact as float32 at least.   [time pair], or [batch time pair] of a start a text"""
     exact, device = torch.promote_types(like.dtype, torch.float32), like.device
-    place, pair = (torch.arange(*ends, dtype=exact, device=device) for ends in ((start, start + time), (0, dim, 2)))
-    return place[:, None] * base ** (-pair / dim)
+    place, pair = (torch.arange(*ends, dtype=exact, device=device) for ends in ((0, time), (0, dim, 2)))
+    first = start[:, None] if isinstance(start, Tensor) else start
+    return (first + place)[..., None] * base ** (-pair / dim)
 
 
-def rotation(start: int, time: int, dim: int, like: Tensor, base: float = 10000.0) -> Float[Tensor, "2 time dim"]:
+def rotation(
+    start: int | Int[Tensor, " batch"],
+    time: int,
+    dim: int,
+    like: Tensor,
+    base: float = 10000.0,
+    slower: Sequence[float] | None = None,
+) -> Float[Tensor, "2 *batch time dim"]:
     """Cosine and signed sine of the angles by which `rotate` turns the places start, ..., start + time - 1.
 
-    angle(t, i) = t base^(-2 i / dim), i = 0, ..., dim / 2 - 1.   dim even.   like: gives type and device.
-    ValueError if dim is odd.
+    angle(t, i) = t base^(-2 i / dim) / s_i, i = 0, ..., dim / 2 - 1.   dim even.   like: gives type and device.
+    start: a number, or one a text; the turns are then [2 batch 1 time dim], for heads to stand in the middle.
+    slower: the s_i, all 1 if None, see `slowed`.   ValueError if dim is odd.
     """
     if dim % 2:
         raise ValueError(f"dim={dim}: rotary positions turn pairs, so expected an even number")
     angle = _angles(start, time, dim, like, base)
+    if slower is not None:
+        angle = angle / torch.tensor(slower, dtype=angle.dtype, device=angle.device)
+    if isinstance(start, Tensor):
+        angle = angle[:, None]
     cos, sin = angle.cos(), angle.sin()
-    return torch.stack([torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)]).to(like.dtype)
+    return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)]).to(like.dtype)
 
 
-def rotate(x: Float[Tensor, "*any time dim"], turn: Float[Tensor, "2 time dim"]) -> Float[Tensor, "*any time dim"]:
+def slowed(dim: int, base: float, factor: float, low: float, high: float, context: float) -> list[float]:
+    """By how much each pair turns slower, so that a model trained on `context` tokens can go on to read `factor` times as many.
+
+    A pair that turns n = context base^(-2 i / dim) / (2 pi) times within the context keeps its pace if n > high, turns `factor`
+    times slower if n < low, and between them 1 / s = (1 - a) / factor + a, a = (n - low) / (high - low).
+    Llama 3.1, 2024, arXiv:2407.21783; the idea: Peng et al. 2023, arXiv:2309.00071.
+    """
+    turns = [context * base ** (-pair / dim) / (2 * pi) for pair in range(0, dim, 2)]
+    share = [min(1.0, max(0.0, (n - low) / (high - low))) for n in turns]
+    return [1 / ((1 - a) / factor + a) for a in share]
+
+
+def rotate(x: Float[Tensor, "*any time dim"], turn: Float[Tensor, "2 *batch time dim"]) -> Float[Tensor, "*any time dim"]:
     """Turns each pair (x_i, x_{i + dim/2}) by an angle that grows with its place, so a dot product sees their distance.
 
     y_i = x_i cos(a_i) - x_{i + dim/2} sin(a_i),   y_{i + dim/2} = x_{i + dim/2} cos(a_i) + x_i sin(a_i).

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from thalweg.layers.position import rotation
 from thalweg.models.language.gpt import GPT, gpt2, gpt2_large, gpt2_medium, gpt2_xl, gpt3
+from thalweg.models.language.llama import Llama, llama3_8b, llama_7b, smollm2_135m
 from thalweg.models.language.rotary_gpt import RotaryGPT
 from thalweg.vocabulary import LanguageModel
 
@@ -15,6 +16,8 @@ MODELS = {
     "gpt": lambda: GPT(11, 16, embed_dim=12, num_layers=2, num_heads=3),
     "rotary": lambda: RotaryGPT(11, embed_dim=12, num_layers=2, num_heads=3),
     "rotary, tied, plain": lambda: RotaryGPT(11, embed_dim=12, num_layers=2, num_heads=3, tied=True, qk_norm=False),
+    "llama": lambda: Llama(11, 16, embed_dim=12, num_layers=2, num_heads=3, hidden_dim=16, num_key_value_heads=1, tied=False),
+    "llama, tied, stretched": lambda: Llama(11, 16, 12, 2, 3, head_dim=6, hidden_dim=16, stretch=[4.0, 1.0, 4.0, 16]),
 }
 
 
@@ -97,6 +100,24 @@ def test_rotary_attention_hears_distances_and_not_places():
     assert (near - stretched).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_texts_of_different_lengths_go_on_side_by_side_as_each_alone(make, tokens):
+    model = make().double().eval()
+    cache = model.new_cache(3, 16)
+    for layer in cache:
+        layer.key.zero_(), layer.value.zero_()
+    lengths = [9, 2, 14]
+    for row, length in enumerate(lengths):
+        model(tokens[row : row + 1, :length], [layer.row(row, 0) for layer in cache])
+    last = torch.stack([tokens[row, length] for row, length in enumerate(lengths)])
+    length = torch.tensor(lengths)
+    mask = (torch.arange(15) <= length[:, None])[:, None, None]
+    together = model(last[:, None], [layer.rows(length, mask) for layer in cache])
+    for row, count in enumerate(lengths):
+        alone = model(tokens[row : row + 1, : count + 1])[:, -1:]
+        assert (together[row] - alone).abs().max() <= 1e-10
+
+
 def test_in_bf16_the_answer_is_nearly_the_same(tokens):
     for make in MODELS.values():
         model = make().eval()
@@ -112,6 +133,9 @@ def test_in_bf16_the_answer_is_nearly_the_same(tokens):
         (gpt2_large, 774_030_080),
         (gpt2_xl, 1_557_611_200),
         (gpt3, 174_604_259_328),
+        (smollm2_135m, 134_515_008),
+        (llama_7b, 6_738_415_616),
+        (llama3_8b, 8_030_261_248),
     ],
 )
 def test_the_sizes_are_those_published(make, parameters):
@@ -126,3 +150,9 @@ def test_what_does_not_fit_is_refused_by_name(tokens):
         RotaryGPT(11, embed_dim=10, num_heads=3)
     with pytest.raises(ValueError, match=r"17 of them, the model reads at most context=16"):
         GPT(11, 16, 12, 1, 3)(torch.zeros(1, 17, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"17 of them, the model reads at most context=16"):
+        Llama(11, 16, 12, 1, 3, hidden_dim=8)(torch.zeros(1, 17, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"embed_dim=10: expected a multiple of num_heads=3, or a head_dim"):
+        Llama(11, 16, 10, 1, 3)
+    with pytest.raises(ValueError, match=r"num_key_value_heads=2: expected a divisor of num_heads=3"):
+        Llama(11, 16, 12, 1, 3, 2)

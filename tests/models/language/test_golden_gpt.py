@@ -52,11 +52,9 @@ def test_the_golden_file_sees_a_model_that_is_a_little_wrong(public, name, monke
     if name == "gelu":
         monkeypatch.setattr(f"{gpt}.gelu", lambda x, approximate: torch.nn.functional.gelu(x))
     if name == "mask":
-        monkeypatch.setattr(f"{gpt}.attention", lambda *inputs, causal: attention(*inputs))
+        monkeypatch.setattr(f"{gpt}.attention", lambda q, k, v, mask, causal: attention(q, k, v))
     if name == "scale":
-        monkeypatch.setattr(
-            f"{gpt}.attention", lambda query, key, value, causal: attention(1.01 * query, key, value, causal=causal)
-        )
+        monkeypatch.setattr(f"{gpt}.attention", lambda q, k, v, mask, causal: attention(1.01 * q, k, v, mask, causal=causal))
     assert error(public) > 1e-8  # a hundred times the bar
 
 

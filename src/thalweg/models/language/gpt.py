@@ -27,9 +27,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [batch head time dim]
+        mask = None
         if cache is not None:
-            key, value = cache.append(key, value)
-        return self.output(attention(query, key, value, causal=True).transpose(1, 2).flatten(2))
+            (key, value), mask = cache.append(key, value), cache.mask
+        return self.output(attention(query, key, value, mask, causal=True).transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -89,14 +90,20 @@ class GPT(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "batch time"], cache: list[KeyValueCache] | None = None
     ) -> Float[Tensor, "batch time vocab"]:
+        return linear(self.features(tokens, cache), self.embedding.weight)
+
+    def features(
+        self, tokens: Int[Tensor, "batch time"], cache: list[KeyValueCache] | None = None
+    ) -> Float[Tensor, "batch time embed"]:
+        """What the logits are products of: enough for a text that is read and not yet gone on with."""
         start = cache[0].length if cache else 0
-        end = start + tokens.shape[1]
-        if end > self.context:
+        if (end := tokens.shape[1] + int(start if isinstance(start, int) else start.max())) > self.context:
             raise ValueError(f"tokens: {end} of them, the model reads at most context={self.context}")
-        x = self.dropout(self.embedding(tokens) + self.position.weight[start:end])
+        position = self.position.weight[start:end] if isinstance(start, int) else self.position(start)[:, None]
+        x = self.dropout(self.embedding(tokens) + position)
         for index, block in enumerate(self.blocks):
             x = block(x, cache[index] if cache else None)
-        return linear(self.norm(x), self.embedding.weight)
+        return self.norm(x)
 
     def new_cache(self, batch: int, time: int) -> list[KeyValueCache]:
         """What `forward` keeps of up to `time` tokens that it has read, so that each is read once."""

@@ -33,10 +33,10 @@ class Attention(nn.Module):
         if self.normalise:
             query, key = rms_norm(query), rms_norm(key)
         query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)  # [batch head time dim]
-        query, key = rotate(query, turn), rotate(key, turn)
+        query, key, mask = rotate(query, turn), rotate(key, turn), None
         if cache is not None:
-            key, value = cache.append(key, value)
-        return self.output(attention(query, key, value, causal=True).transpose(1, 2).flatten(2))
+            (key, value), mask = cache.append(key, value), cache.mask
+        return self.output(attention(query, key, value, mask, causal=True).transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):

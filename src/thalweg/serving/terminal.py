@@ -1,0 +1,152 @@
+"""A language model at the terminal: it goes on with a text, or talks; what it writes appears as it is written."""
+
+import json
+from collections.abc import Iterator
+from itertools import count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+if TYPE_CHECKING:
+    from thalweg.tasks.language_modelling import LanguageModelling
+
+
+def generate(
+    model: str,
+    prompt: str,
+    *,
+    max_new_tokens: int = 256,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    seed: int = 0,
+    stop: str | None = None,
+    weights: Literal["auto", "fp32", "bf16"] = "auto",
+    device: str | None = None,
+    context: int | None = None,
+) -> Iterator[str]:
+    """Goes on with a text, piece by piece as it is written.
+
+    max_new_tokens: at most; fewer if the model ends the text
+    temperature: 0 takes the likeliest token, 1 draws from the model's own distribution, more is wilder
+    top_k: draw from so many of the likeliest tokens alone
+    top_p: draw from the likeliest tokens that have this probability together
+    min_p: draw from tokens that have at least this share of the likeliest one's probability
+    repetition_penalty: makes what was said before less likely; 1.1 is usual
+    seed: the same gives the same text
+    stop: text that ends the answer
+    weights: the numbers that the model is kept in; bf16 where that is native, if auto
+    device: cpu, cuda, cuda:1, mps; the accelerator, if there is one
+    context: tokens read at most; the model's own, if none is given
+    """
+    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p,
+                               "min_p": min_p, "repetition_penalty": repetition_penalty, "seed": seed}  # fmt: skip
+    if (folder := our_folder(Path(model))) is not None:
+        yield from _run_writes(_language_model(folder), prompt, **options)
+        return
+    from thalweg.adaptation.writer import writer
+
+    found = writer(model, weights=weights, device=device, context=context)
+    yield from found.write(found.tokens.encode(prompt), **options, stop=[stop] if stop else [])
+
+
+def chat(
+    model: str,
+    *,
+    system: str | None = None,
+    max_new_tokens: int | None = None,
+    temperature: float = 0.7,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    seed: int = 0,
+    weights: Literal["auto", "fp32", "bf16"] = "auto",
+    device: str | None = None,
+    context: int | None = None,
+) -> None:
+    """Talks with a model that was taught to: a line is a turn, an empty line starts afresh, Ctrl-D ends it.
+
+    system: what the model is told before the first turn
+    max_new_tokens: of an answer; as many as fit the context, if none is given
+    temperature: 0 takes the likeliest token, 1 draws from the model's own distribution, more is wilder
+    top_k: draw from so many of the likeliest tokens alone
+    top_p: draw from the likeliest tokens that have this probability together
+    min_p: draw from tokens that have at least this share of the likeliest one's probability
+    repetition_penalty: makes what was said before less likely; 1.1 is usual
+    seed: the same gives the same answers
+    weights: the numbers that the model is kept in; bf16 where that is native, if auto
+    device: cpu, cuda, cuda:1, mps; the accelerator, if there is one
+    context: tokens of a conversation at most; the model's own, if none is given
+    """
+    if our_folder(Path(model)) is not None:
+        raise ValueError(f"{model} was not taught to answer: thalweg generate goes on with a text")
+    from thalweg.adaptation.writer import writer
+
+    found = writer(model, weights=weights, device=device, context=context)
+    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+               "repetition_penalty": repetition_penalty}  # fmt: skip
+    beginning = [{"role": "system", "content": system}] if system else []
+    found.tokens.chat([*beginning, {"role": "user", "content": ""}])  # a model without a template is told so at once
+    turns = list(beginning)
+    print(f"{found.name}, context {found.context}. A line is a turn; an empty one starts afresh; Ctrl-D ends it.")
+    for number in count():
+        try:
+            said = input("> ").strip()
+        except EOFError:
+            print()
+            return
+        if not said:
+            turns = list(beginning)
+            continue
+        turns.append({"role": "user", "content": said})
+        answer = ""
+        try:
+            for piece in found.write(found.tokens.chat(turns), **options, seed=seed + number):
+                print(piece, end="", flush=True)
+                answer += piece
+            print()
+        except KeyboardInterrupt:  # of this answer
+            print(" ...")
+        except ValueError as error:
+            print(f"({error}; an empty line starts afresh)")
+            turns.pop()
+            continue
+        turns.append({"role": "assistant", "content": answer})
+
+
+def our_folder(path: Path) -> Path | None:
+    """The folder of the model, of a run or of a model of ours; None if it is something else."""
+    for folder in (path / "model", path):
+        config = folder / "config.json"
+        if config.exists() and "history" in json.loads(config.read_text(encoding="utf8")):
+            return folder
+    return None
+
+
+def _language_model(folder: Path) -> "LanguageModelling":
+    from thalweg.build import load
+    from thalweg.tasks.language_modelling import LanguageModelling
+
+    task = load(folder)
+    if not isinstance(task, LanguageModelling):
+        raise ValueError(f"{folder}: {type(task).__name__} writes no texts; thalweg predict asks it")
+    return task
+
+
+def _run_writes(
+    task: "LanguageModelling", prompt: str, *, max_new_tokens: int, repetition_penalty: float, seed: int, **options: Any
+) -> Iterator[str]:
+    """A model of ours reads the last of its context, and so goes on without an end."""
+    from torch import Generator
+
+    from thalweg.decoding import sampling
+
+    if not len(prompted := task.characters.encode(prompt)):
+        raise ValueError("prompt: empty, expected a text to go on from")
+    choose = sampling.sampling(**options, generator=Generator().manual_seed(seed))
+    rules = [sampling.repetition_penalty(repetition_penalty)] if repetition_penalty != 1 else []
+    model = cast("Any", task.model)
+    for token in islice(sampling.generate(model, [prompted], choose, context=task.context, rules=rules), max_new_tokens):
+        yield task.characters.pieces(token.tolist())[0]
