@@ -16,6 +16,8 @@ CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole", "unet-s
 # A network that has learned nothing does not say when a sentence ends, so that every translation is as long as it may be.
 EASED = {name: ["--measured", "20"] for name in ("transformer-multi30k", "seq2seq-multi30k", "mask-predict-tatoeba",
                                                  "refinement-tatoeba")}  # fmt: skip
+EASED |= {name: ["--least", "40"] for name in ("skipgram-text8", "cbow-text8", "fasttext-text8", "glove-text8")}
+EASED |= {"nnlm-ptb": ["--measured", "2000", "--order", "3"]}
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",
              "segmenter": "images and masks of the person's own",
              "image-tagger": "images and labels of the person's own", "translator": "pairs of the person's own"}  # fmt: skip
