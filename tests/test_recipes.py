@@ -25,6 +25,8 @@ EASED = {name: ["--measured", "20"] for name in ("transformer-multi30k", "seq2se
 EASED |= {name: ["--longest", longest] for name, longest in (("sst2-encoder", "24"), ("snli-encoder", "24"),
                                                              ("xquad-encoder", "96"))}  # fmt: skip
 EASED |= {name: ["--paragraphs", "300", "--measured", "20"] for name in ("bert-wikitext2", "electra-wikitext2")}
+EASED |= {name: ["--least", "40"] for name in ("skipgram-text8", "cbow-text8", "fasttext-text8", "glove-text8")}
+EASED |= {"nnlm-ptb": ["--measured", "2000", "--order", "3"]}
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",
              "segmenter": "images and masks of the person's own",
              "image-tagger": "images and labels of the person's own", "translator": "pairs of the person's own",

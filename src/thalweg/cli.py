@@ -385,17 +385,19 @@ def model_folder(path: Path) -> Path:
 def adopt(words: list[str]) -> None:
     """Make a model of public weights: thalweg adopt mobilenetv2 WEIGHTS"""
     parser = _Parser("thalweg adopt", description="Makes a model folder of the public weights of a classifier of images, or of "
-                     "an encoder of sentences, which `predict`, `similar` and `serve` take.", allow_abbrev=False)  # fmt: skip
-    parser.add_argument("model", metavar="MODEL", help="such as mobilenetv2, resnet18 or minilm")
-    parser.add_argument("weights", metavar="WEIGHTS", help="folder, file or Hugging Face id")
+                     "an encoder of sentences, or of word vectors, which `predict`, `similar` and `serve` take.",
+                     allow_abbrev=False)  # fmt: skip
+    parser.add_argument("model", metavar="MODEL", help="such as mobilenetv2, resnet18 or minilm; or word-vectors")
+    parser.add_argument("weights", metavar="WEIGHTS", help="folder, file or Hugging Face id; of word vectors also glove-6b")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="of the model (default ./MODEL)")
     values = _parse(parser, words)
     from thalweg.adaptation.adopt import adopt as start
+    from thalweg.adaptation.adopt_words import adopt_words
     from thalweg.build import save
 
     try:
         out = values.out or Path(values.model)
-        save(start(values.model, values.weights), out)
+        save(adopt_words(values.weights) if values.model == "word-vectors" else start(values.model, values.weights), out)
     except (ValueError, OSError, ImportError) as error:
         raise Problem(str(error)) from error
     print(f"model: {out}")

@@ -70,3 +70,46 @@ def test_what_is_no_tokenizer_or_has_other_first_tokens_is_refused():
         Subwords(json.dumps(held))
     with pytest.raises(ValueError, match="vocab_size=260: expected more than 260"):
         learn_subwords(["a"], 260)
+
+
+CORPUS = ["the cat chased the other cats", "she was chasing cats and hats", "chased hats"] * 20
+
+
+@pytest.mark.parametrize("method", ["wordpiece", "unigram"])
+def test_pieces_of_words_come_back_and_what_is_strange_is_unknown(method):
+    text = learn_subwords(CORPUS, 60, method)
+    coder = Subwords(json.dumps(json.loads(text)))
+    assert json.loads(text)["model"]["type"] == {"wordpiece": "WordPiece", "unigram": "Unigram"}[method]
+    assert len(coder) <= 60
+    for line in ["the cat chased the hats", "she chased cats"]:
+        tokens = coder.encode(line)
+        assert UNK not in tokens
+        assert coder.decode(tokens.tolist()) == line
+    assert UNK in coder.encode("the 猫")
+    with pytest.raises(ValueError, match="method='syllable'"):
+        learn_subwords(CORPUS, 60, "syllable")
+
+
+def test_word_pieces_are_the_longest_first_and_unigrams_the_most_probable():
+    held = json.loads(learn_subwords(CORPUS, 60, "wordpiece"))["model"]["vocab"]
+    coder = Subwords(learn_subwords(CORPUS, 60, "wordpiece"))
+    for word in ("chased", "hats", "chase", "cath"):
+        rest, naive = word, []
+        while rest:
+            mark = "##" if naive else ""
+            length = max(size for size in range(1, len(rest) + 1) if mark + rest[:size] in held)
+            naive.append(held[mark + rest[:length]])
+            rest = rest[length:]
+        assert coder.encode(word).tolist() == [*naive, EOS]
+    scores = dict(json.loads(learn_subwords(CORPUS, 60, "unigram"))["model"]["vocab"])
+    coder = Subwords(learn_subwords(CORPUS, 60, "unigram"))
+
+    def best(rest):
+        if not rest:
+            return 0.0
+        return max(scores[rest[:size]] + best(rest[size:]) for size in range(1, len(rest) + 1) if rest[:size] in scores)
+
+    for word in ("chased", "hats", "chase", "cath"):
+        pieces = coder.tokenizer.encode(word, add_special_tokens=False).tokens
+        assert "".join(pieces) == f"▁{word}"
+        assert sum(scores[piece] for piece in pieces) == pytest.approx(best(f"▁{word}"))

@@ -1,5 +1,6 @@
 """Characters and windows of a long text."""
 
+import gzip
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thalweg.data.text import Characters, Partition, WholeWords, Windows
+from thalweg.data.text import Characters, Partition, WholeWords, Windows, read_text, segment, vocabulary
 
 
 @given(st.text(min_size=1))
@@ -131,3 +132,47 @@ def test_a_word_is_a_token_and_another_is_unknown():
     for wrong in ("the cat the <unk>", "the cat"):
         with pytest.raises(ValueError, match="expected different words and <unk> among them"):
             WholeWords(wrong)
+
+
+def test_a_text_becomes_words_or_characters():
+    text = "The cat’s HAT, 3 hats: 我们喜欢NLP。"
+    assert segment(text) == ["the", "cat's", "hat", "3", "hats", "我们喜欢nlp"]
+    assert segment(text, "characters") == ["the", "cat's", "hat", "3", "hats", *"我们喜欢", "nlp"]
+    with pytest.raises(ValueError, match="by='letters'"):
+        segment(text, "letters")
+
+
+def test_text_goes_to_numbers_and_back_by_words_and_by_characters():
+    """The whole way: read, cut, list what there is, number it; what is rare becomes unknown."""
+    text = "the time machine the time traveller the end"
+    words = vocabulary(segment(text), least=2)
+    coder = WholeWords(" ".join([*words.words, "<unk>"]))
+    assert coder.decode(coder.encode(text).tolist()) == "the time <unk> the time <unk> the <unk>"
+    every = WholeWords(" ".join([*vocabulary(segment(text)).words, "<unk>"]))
+    assert every.decode(every.encode(text).tolist()) == text
+    letters = Characters("".join(sorted(set(text))))
+    assert letters.decode(letters.encode(text).tolist()) == text
+    assert len(letters.encode(text)) > len(every.encode(text))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_text_of_ones_own_is_read_as_it_is_written(encoding, tmp_path):
+    (tmp_path / "b.txt").write_text("zwei 词", encoding=encoding)
+    assert read_text(tmp_path / "b.txt") == "zwei 词"
+    (tmp_path / "a.txt").write_text("eins", encoding=encoding)
+    (tmp_path / "c.csv").write_text("drei", encoding=encoding)
+    assert read_text(tmp_path) == "eins\nzwei 词"
+    (tmp_path / "d.txt.gz").write_bytes(gzip.compress("vier".encode(encoding)))
+    assert read_text(tmp_path / "d.txt.gz") == "vier"
+
+
+def test_what_is_no_text_is_named(tmp_path):
+    (tmp_path / "a.txt").write_bytes("naïve".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.txt: expected text in UTF-8, .* byte 2 is not"):
+        read_text(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"holds no text in a \.txt file"):
+        read_text(tmp_path / "empty")
+    (tmp_path / "a.txt").write_bytes(b" \n")
+    with pytest.raises(ValueError, match="holds no text"):
+        read_text(tmp_path / "a.txt")

@@ -16,17 +16,18 @@ from thalweg.training.schedules import linear, warmup
 
 def nnlm_ptb(*, model: Literal["nnlm", "lbl"] = "nnlm", hierarchical: bool = False, order: int = 6, embed_dim: int = 200,
              hidden_dim: int = 400, dropout: float = 0.3, epochs: float = 12, batch_size: int = 64, context: int = 64,
-             lr: float = 2e-3, weight_decay: float = 0.0) -> Experiment:  # fmt: skip
+             lr: float = 2e-3, weight_decay: float = 0.0, measured: int | None = None) -> Experiment:  # fmt: skip
     """A network foretells the next word of the Wall Street Journal from the five before it.   LEE: LM
 
     model: nnlm, with a layer of tanh of hidden_dim units; or lbl, the log-bilinear one, of embed_dim alone.
     hierarchical: words are told by their way down a tree.   order: words of an n-gram, the foretold one among them.
+    measured: words of validation and of test that count, the first; all if None.
     The perplexity of a trigram model with Kneser-Ney smoothing, counted from the same words, stands in the notes.
     """
-    parts = penn_treebank()
-    frequent = Counter(parts[0]).most_common()
+    texts = penn_treebank()
+    frequent = Counter(texts[0]).most_common()
     words = " ".join(word for word, _ in frequent)
-    train, valid, test = (WholeWords(words).encode(" ".join(part)) for part in parts)
+    train, valid, test = (WholeWords(words).encode(" ".join(part)) for part in texts)
     trigram = NGram(3, len(frequent)).fit(train)
     network = build(
         NNLM if model == "nnlm" else LBL,
@@ -37,10 +38,11 @@ def nnlm_ptb(*, model: Literal["nnlm", "lbl"] = "nnlm", hierarchical: bool = Fal
         **({"hidden_dim": hidden_dim} if model == "nnlm" else {}),
         **({"counts": [count for _, count in frequent]} if hierarchical else {}),
     )
-    task = build(LanguageModelling, model=network, alphabet=words, context=order - 1, words=True)
-    measured = [Windows(part, 128, 16, stride=129 - order) for part in (valid, test)]
-    counted = {part: float(trigram.surprise(tokens)[1:].mean().exp()) for part, tokens in (("valid", valid), ("test", test))}
-    return Experiment(task=task, train=Windows(train, context, batch_size, shuffle=True), valid=measured[0], test=measured[1],
+    task = build(LanguageModelling, model=network, alphabet=words, context=len(train), words=True)
+    parts = {"valid": valid[:measured], "test": test[:measured]}
+    counted = {part: float(trigram.surprise(tokens)[1:].mean().exp()) for part, tokens in parts.items()}
+    held, tested = (Windows(tokens, 128, 16, stride=129 - order) for tokens in parts.values())
+    return Experiment(task=task, train=Windows(train, context, batch_size, shuffle=True), valid=held, test=tested,
                       epochs=epochs, clip=1.0, monitor="loss", optimizer=adamw(lr, weight_decay=weight_decay),
                       schedule=warmup(0.02, linear()),
                       notes={"trigrams with Kneser-Ney smoothing": ", ".join(

@@ -44,7 +44,7 @@ def _learned(words: list[str], known: Vocabulary, *, method: str, objective: str
     train, held = (tokens, tokens[:0]) if asked else tokens.tensor_split([int(0.98 * len(tokens))])
     task = build(WordVectors, model=model, words=listed, measured=measured, pairwise=pairwise)
     return Experiment(task=task, train=WordWindows(train, known.counts, window, batch_size, threshold),
-                      valid=asked or WordWindows(held, known.counts, window, 1000, threshold), epochs=epochs,
+                      valid=asked or WordWindows(held, known.counts, window, 1000, 0), epochs=epochs,
                       optimizer=hogwild(lr) if pairwise else adam(lr), schedule=linear(),
                       notes={"vocabulary": str(known), **told})  # fmt: skip
 

@@ -66,7 +66,7 @@ class LanguageModelling(Task):
         """
         target, read = tokens[:, 1:], tokens[:, :-1] if read is None else read
         if hasattr(self.model, "surprise"):  # it knows a shorter way than over all words
-            return self.model.surprise(read, target)  # type: ignore[operator]
+            return self.model.surprise(read, target, cache)  # type: ignore[operator]
         logits = self.model(read) if cache is None else self.model(read, cache)
         return cross_entropy(logits.flatten(0, 1).float(), target.flatten(), reduction="none").view_as(target)
 

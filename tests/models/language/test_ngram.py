@@ -95,3 +95,15 @@ def test_longer_contexts_help_on_real_text_and_kneser_ney_more_than_the_others(d
     }
     assert found["kneser-ney", 1] > 600 > 200 > found["kneser-ney", 2] > 160 > found["kneser-ney", 3] > 130
     assert found["kneser-ney", 3] < found["backoff", 3] < found["laplace", 3]
+
+
+def test_a_sensible_sentence_is_more_probable_than_its_words_in_another_order(data_folder):
+    train, _, _ = penn_treebank()
+    words = {word: number for number, word in enumerate(sorted(set(train)))}
+    model = NGram(3, len(words)).fit(torch.tensor([words[word] for word in train[:150_000]]))
+
+    def surprise(sentence):
+        return float(model.surprise(torch.tensor([words[word] for word in f"<eos> {sentence} <eos>".split()])).sum())
+
+    assert surprise("the company said it will sell the unit") + 10 < surprise("unit the will said sell it company the")
+    assert surprise("he said prices fell") < surprise("he bread prices fell")

@@ -6,8 +6,10 @@ from torch.nn.functional import logsigmoid, normalize
 from torch.testing import assert_close
 
 from thalweg.build import build, load, save
+from thalweg.data.sources import penn_treebank
 from thalweg.data.word_windows import WordWindows
 from thalweg.models.language.word2vec import Word2Vec
+from thalweg.recipes.word_vectors import skipgram_text8
 from thalweg.tasks.word_vectors import WordVectors
 from thalweg.training import Experiment, Training
 from thalweg.training.optimisers import adam
@@ -150,3 +152,29 @@ def test_another_method_or_objective_is_refused():
         Word2Vec(COUNTS, method="bag")
     with pytest.raises(ValueError, match="pair by pair go negative and hierarchical"):
         model_of("cbow", "softmax").descend(BATCH, 0.1, 0)
+
+
+def test_one_hot_words_are_all_equally_unlike_and_learned_vectors_are_not():
+    words = torch.nn.functional.one_hot(torch.arange(12)).float()
+    assert torch.equal(words @ words.T, torch.eye(12))
+    task, _ = trained("skip-gram", "negative", pairwise=True)
+    vectors = normalize(task.model.vectors().detach(), dim=-1)
+    assert (vectors @ vectors.T)[~torch.eye(12, dtype=torch.bool)].std() > 0.3
+    assert vectors.shape[1] < words.shape[1]
+
+
+@pytest.mark.slow
+def test_what_stands_near_a_chip_has_to_do_with_computing(data_folder, tmp_path):
+    """D2L 14.4 on the Wall Street Journal."""
+    (tmp_path / "wsj.txt").write_text(" ".join(penn_treebank()[0]).replace("<unk>", "").replace("<eos>", ""))
+    experiment = skipgram_text8(data=tmp_path / "wsj.txt", epochs=6)
+    training = Training(experiment, precision="fp32", device="cpu")
+    for _ in training:
+        pass
+    near = training.task.predict({"text": ["chip"]}, count=10)["word"][0]
+    computing = {"chips", "intel", "semiconductor", "semiconductors", "computer", "computers", "microprocessor", "motorola",
+                 "microprocessors", "memory", "dram", "processor", "processors", "workstation", "workstations", "software",
+                 "ibm", "laptop", "machines", "machine", "disk", "compaq", "mainframe", "mainframes", "mips"}  # fmt: skip
+    assert len(computing & set(near)) >= 4, near
+    others = training.task.predict({"text": ["wine"]}, count=10)["word"][0]
+    assert len(computing & set(others)) <= 1, others

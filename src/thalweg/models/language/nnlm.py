@@ -9,9 +9,10 @@ for statistical language modelling"; Mnih, Hinton 2009, "A scalable hierarchical
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import cross_entropy
 
 from thalweg.layers.softmax import FullSoftmax, HierarchicalSoftmax
 
@@ -21,6 +22,7 @@ class NNLM(nn.Module):
     each place [batch time vocab]; before the first word stands nothing, a vector of zeros.
 
     counts: how often each word occurs, for a tree in place of the sum over all words.
+    cache: the vectors of the last order - 2 words, [1 batch dim order-2]; it is changed to those after the last token.
     """
 
     def __init__(self, vocab_size: int, order: int = 5, embed_dim: int = 100, hidden_dim: int = 200, dropout: float = 0.0,
@@ -32,17 +34,26 @@ class NNLM(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = HierarchicalSoftmax(hidden_dim, counts) if counts else FullSoftmax(hidden_dim, vocab_size)
 
-    def states(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time dim"]:
+    def states(self, tokens: Int[Tensor, "batch time"], cache: list[Tensor] | None = None) -> Float[Tensor, "batch time dim"]:
         """What is known of the next word at each place."""
-        x = self.dropout(self.embedding(tokens)).mT
-        return self.dropout(self.hidden(pad(x, (self.hidden.kernel_size[0] - 1, 0))).tanh().mT)
+        x = _behind(self.dropout(self.embedding(tokens)), cache or self.new_cache(len(tokens), 1))
+        return self.dropout(self.hidden(x).tanh().mT)
 
-    def forward(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time vocab"]:
-        return self.head.log_prob(self.states(tokens))
+    def forward(
+        self, tokens: Int[Tensor, "batch time"], cache: list[Tensor] | None = None
+    ) -> Float[Tensor, "batch time vocab"]:
+        return self.head.log_prob(self.states(tokens, cache))
 
-    def surprise(self, tokens: Int[Tensor, "batch time"], target: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
+    def surprise(
+        self, tokens: Int[Tensor, "batch time"], target: Int[Tensor, "batch time"], cache: list[Tensor] | None = None
+    ) -> Float[Tensor, "batch time"]:
         """-log p of the target at each place, without the others where a tree is there."""
-        return _surprise(self.head, self.states(tokens), target)
+        return _surprise(self.head, self.states(tokens, cache), target)
+
+    def new_cache(self, batch: int, time: int) -> list[Tensor]:
+        """Nothing is read yet."""
+        weight = self.embedding.weight
+        return [weight.new_zeros(1, batch, weight.shape[1], self.hidden.kernel_size[0] - 1)]
 
 
 class LBL(nn.Module):
@@ -60,17 +71,26 @@ class LBL(nn.Module):
         if isinstance(self.head, FullSoftmax):
             self.head.weight = self.embedding.weight
 
-    def states(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time dim"]:
+    def states(self, tokens: Int[Tensor, "batch time"], cache: list[Tensor] | None = None) -> Float[Tensor, "batch time dim"]:
         """The vector that is expected next at each place."""
-        x = self.dropout(self.embedding(tokens)).mT
-        return self.dropout(self.context(pad(x, (self.context.kernel_size[0] - 1, 0))).mT)
+        x = _behind(self.dropout(self.embedding(tokens)), cache or self.new_cache(len(tokens), 1))
+        return self.dropout(self.context(x).mT)
 
-    def forward(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time vocab"]:
-        return self.head.log_prob(self.states(tokens))
+    def forward(
+        self, tokens: Int[Tensor, "batch time"], cache: list[Tensor] | None = None
+    ) -> Float[Tensor, "batch time vocab"]:
+        return self.head.log_prob(self.states(tokens, cache))
 
-    def surprise(self, tokens: Int[Tensor, "batch time"], target: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
+    def surprise(
+        self, tokens: Int[Tensor, "batch time"], target: Int[Tensor, "batch time"], cache: list[Tensor] | None = None
+    ) -> Float[Tensor, "batch time"]:
         """-log p of the target at each place, without the others where a tree is there."""
-        return _surprise(self.head, self.states(tokens), target)
+        return _surprise(self.head, self.states(tokens, cache), target)
+
+    def new_cache(self, batch: int, time: int) -> list[Tensor]:
+        """Nothing is read yet."""
+        weight = self.embedding.weight
+        return [weight.new_zeros(1, batch, weight.shape[1], self.context.kernel_size[0] - 1)]
 
 
 def _check(order: int, vocab_size: int, counts: Sequence[int] | None) -> None:
@@ -78,8 +98,14 @@ def _check(order: int, vocab_size: int, counts: Sequence[int] | None) -> None:
         raise ValueError(f"order={order}, {len(counts or ())} counts: expected at least 2, and vocab_size={vocab_size} counts")
 
 
+def _behind(vectors: Tensor, cache: list[Tensor]) -> Tensor:
+    """Vectors [batch time dim] behind those that were read before, [batch dim before+time]; the cache goes on."""
+    x = torch.cat([cache[0][0], vectors.mT], -1)
+    cache[0] = x[None, ..., x.shape[-1] - cache[0].shape[-1] :]
+    return x
+
+
 def _surprise(head: FullSoftmax | HierarchicalSoftmax, x: Tensor, target: Tensor) -> Tensor:
     if isinstance(head, HierarchicalSoftmax):
         return -head(x, target).float()
-    logits = head(x).float().flatten(0, 1)
-    return nn.functional.cross_entropy(logits, target.flatten(), reduction="none").view_as(target)
+    return cross_entropy(head(x).float().flatten(0, 1), target.flatten(), reduction="none").view_as(target)
