@@ -9,6 +9,7 @@ from torch import nn
 
 from thalweg.build import build
 from thalweg.data.dialogues import introductions
+from thalweg.data.grammar import trees
 from thalweg.data.pairs import Corpus, Pair, Pairs, Words, frequent, multi30k, own_pairs, tatoeba_fra_eng
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.metrics import SacreBLEU
@@ -40,7 +41,8 @@ def _notes(corpus: Corpus, tokens: dict[str, str]) -> dict[str, str]:
 
 
 def _in_words(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict[str, Any], *, least: int, epochs: float,
-              batch_size: int, lr: float, own: float = 0.0, warm: float = 0.05) -> Experiment:  # fmt: skip
+              batch_size: int, lr: float, own: float = 0.0, warm: float = 0.05,
+              brackets: bool = False) -> Experiment:  # fmt: skip
     """An encoder-decoder learns the pairs; words that occur less than `least` times are unknown."""
     known = [frequent((pair[side] for pair in corpus.train), least) for side in (0, 1)]
     source, target = (Words(text) for text in known)
@@ -48,7 +50,7 @@ def _in_words(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict[st
     model = build(make, source_vocab_size=len(source), target_vocab_size=len(target), **arguments)
     longest = 10 + max(map(len, train.target))
     task = build(Transduction, model=model, source_words=known[0], target_words=known[1], longest=longest, own=own,
-                 own_steps=max(1, round(epochs * len(train) / 2)))  # fmt: skip
+                 own_steps=max(1, round(epochs * len(train) / 2)), brackets=brackets)  # fmt: skip
     counted = f"{len(source):,} of the source, {len(target):,} of the target, that occur at least {least} times"
     return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2),
                       schedule=warmup(warm, linear()) if warm else linear(), clip=1.0, monitor="loss",
@@ -115,6 +117,13 @@ def autoencoder_tatoeba(*, epochs: float = 3, batch_size: int = 128, embed_dim: 
     arguments = {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "num_layers": 1, "dropout": 0.0}
     return _in_words(Corpus(train, valid, test, corpus.left_out), Seq2Seq, arguments, least=4, epochs=epochs,
                         batch_size=batch_size, lr=lr)  # fmt: skip
+
+
+def tree_writer(*, epochs: float = 8, batch_size: int = 32, embed_dim: int = 64, hidden_dim: int = 128,
+                lr: float = 3e-3) -> Experiment:  # fmt: skip
+    """A GRU reads a sentence of a small grammar and another writes its tree, word by word and bracket by bracket.   LEE RNN"""
+    arguments = {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "dropout": 0.1}
+    return _in_words(trees(), AttentionSeq2Seq, arguments, least=1, epochs=epochs, batch_size=batch_size, lr=lr, brackets=True)
 
 
 def copying_dialogues(*, epochs: float = 4, batch_size: int = 32, embed_dim: int = 32, hidden_dim: int = 64,
