@@ -19,7 +19,7 @@ EASED = {name: ["--measured", "20"] for name in ("transformer-multi30k", "seq2se
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",
              "segmenter": "images and masks of the person's own",
              "image-tagger": "images and labels of the person's own", "translator": "pairs of the person's own",
-             "tagger": "sentences of the person's own",
+             "reinforced-tatoeba": "a run that it goes on from", "tagger": "sentences of the person's own",
              "text-classifier": "texts of the person's own"}  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def elmo_ewt(*, epochs: float = 8, batch_size: int = 32, embed_dim: int = 100, h
     model = build(ELMo, vocab_size=4 + len(known.split()), embed_dim=embed_dim, hidden_dim=hidden_dim, dropout=dropout)
     task = build(BothWays, model=model, words=known)
     train, valid, test = ([torch.tensor([task.words.number.get(word.lower(), UNK) for word in one.words])
-                           for one in part] for part in sentences[:3])  # fmt: skip
+                           for one in part if len(one.words) > 1] for part in sentences[:3])  # fmt: skip
     return Experiment(task=task, train=TextBatches(train, None, batch_size, shuffle=True), valid=TextBatches(valid, None, 100),
                       test=TextBatches(test, None, 100), epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2),
                       schedule=warmup(0.05, linear()), clip=1.0, monitor="loss")  # fmt: skip

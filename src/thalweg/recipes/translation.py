@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from thalweg.build import build
+from thalweg.build import build, load
 from thalweg.data.dialogues import introductions
 from thalweg.data.grammar import trees
 from thalweg.data.pairs import Corpus, Pair, Pairs, Words, frequent, multi30k, own_pairs, tatoeba_fra_eng
@@ -15,6 +15,7 @@ from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.metrics import SacreBLEU
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
 from thalweg.models.sequence.transformer import Transformer
+from thalweg.tasks.self_critical import SelfCritical
 from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
@@ -88,6 +89,26 @@ def seq2seq_tatoeba(*, attention: bool = True, epochs: float = 3, batch_size: in
     arguments = {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "dropout": dropout}
     return _in_words(tatoeba_fra_eng(longest=8), AttentionSeq2Seq if attention else Seq2Seq, arguments, least=4,
                         epochs=epochs, batch_size=batch_size, lr=lr, own=own)  # fmt: skip
+
+
+def reinforced_tatoeba(*, start: Path, epochs: float = 0.2, batch_size: int = 128, lr: float = 1e-4,
+                       cross_entropy: float = 0.1) -> Experiment:  # fmt: skip
+    """A translator goes on learning for BLEU itself, by what it draws and how that is judged.   LEE Transformer
+
+    start: a run of seq2seq-tatoeba or transformer-tatoeba.   cross_entropy: weight of the loss that it has learned from.
+    """
+    before: Any = load(start / "model")
+    sides = [before.source, before.target] if isinstance(before, Transduction) else []
+    known = [" ".join(side.words[4:]) for side in sides if isinstance(side, Words)]
+    if len(known) < 2:
+        raise ValueError(f"start={start}: expected a run of seq2seq-tatoeba or transformer-tatoeba")
+    corpus = tatoeba_fra_eng(longest=8)
+    train, valid, test = _streams(corpus, before.source, before.target, batch_size)
+    task = build(SelfCritical, model=before.model, source_words=known[0], target_words=known[1], longest=before.longest,
+                 cross_entropy=cross_entropy)  # fmt: skip
+    return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=adamw(lr, weight_decay=0.0),
+                      schedule=linear(), clip=1.0, monitor="bleu", evaluate_every=max(1, round(epochs * len(train) / 8)),
+                      notes=_notes(corpus, {}))  # fmt: skip
 
 
 def transformer_tatoeba(*, epochs: float = 3, batch_size: int = 128, embed_dim: int = 192, num_layers: int = 3,
