@@ -422,6 +422,44 @@ class SpanF1(Metric):
         return 2 * self.counts[0] / self.counts[1:].sum().clamp(min=1)
 
 
+def brackets(tree: str) -> Counter[tuple[str, int, int]]:
+    """The phrases of a written tree: name, first word and the word after its last. One that does not end is none."""
+    found, open_, words, before = Counter[tuple[str, int, int]](), list[tuple[str, int]](), 0, ""
+    for token in tree.split():
+        if before == "(":
+            open_.append((token, words))
+        elif token == ")":
+            if open_:
+                name, start = open_.pop()
+                found[name, start, words] += 1
+        elif token != "(":
+            words += 1
+        before = token
+    return found
+
+
+class BracketF1(Metric):
+    """2 right / (written + there): phrases of written trees of which name, begin and end are right, as PARSEVAL counts.
+
+    Black et al. 1991, "A procedure for quantitatively comparing the syntactic coverage of English grammars".
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, **arguments: Any):
+        super().__init__(**arguments)
+        self.add_state("counts", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, trees: Sequence[str], references: Sequence[str]) -> None:
+        for written, true in zip(map(brackets, trees), map(brackets, references), strict=True):
+            self.counts += self.counts.new_tensor([(written & true).total(), written.total() + true.total()])
+
+    def compute(self) -> Tensor:
+        return 2 * self.counts[0] / self.counts[1].clamp(min=1)
+
+
 class AveragePrecision(Metric):
     """Mean average precision of a detector by COCO's rules, from what its boxes, or masks, share with the true ones.
 

@@ -1,7 +1,10 @@
 """Gaps: what is known of them from one side and from both."""
 
+import random
+
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from thalweg.build import build, load, save
 from thalweg.data.text import Windows
@@ -50,3 +53,42 @@ def test_both_sides_fill_gaps_that_one_side_leaves_open(tmp_path):
     assert load(tmp_path / "model").eval().predict({"text": ["th_ cat"]})["text"] == filled[1:]
     with pytest.raises(ValueError, match="has no gap _"):
         both.predict({"text": ["the cat"]})
+
+
+def hungry(count: int, seed: int) -> list[list[str]]:
+    """ "i am happy", "i am not hungry", "i am very hungry , i can eat half a pig": what comes later tells the third word."""
+    draw, said = random.Random(seed), []
+    for _ in range(count):
+        who, am = draw.choice([("i", "am"), ("you", "are"), ("we", "are"), ("they", "are")])
+        lack = draw.choice(["hungry", "thirsty"])
+        meal = {"hungry": ["eat half a pig", "eat ten eggs"], "thirsty": ["drink a lake", "drink ten cups"]}[lack]
+        ends = [f"{draw.choice(['happy', 'glad'])} .", f"not {lack} .", f"very {lack} , {who} can {draw.choice(meal)} ."]
+        said.append(f"{who} {am} {draw.choice(ends)}".split())
+    return said
+
+
+def test_what_comes_after_a_blank_decides_which_word_is_missing():
+    text = hungry(300, 0)
+    number = {word: place for place, word in enumerate(["<pad>", *sorted({word for words in text for word in words})])}
+    tokens = pad_sequence([torch.tensor([number[word] for word in words]) for words in text], batch_first=True)
+    asked = {
+        "we are _ .": ("happy", "glad"),
+        "we are _ hungry .": ("not",),
+        "we are _ hungry , we can eat ten eggs .": ("very",),
+    }
+    right = {}
+    for sides in ("both", "before"):
+        torch.manual_seed(0)
+        model = BothSides(len(number), 12, 24, sides)
+        optimizer = torch.optim.AdamW(model.parameters(), 0.02)
+        for _ in range(60):
+            torch.nn.functional.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten(), ignore_index=0).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        words, right[sides] = [*number], 0
+        for sentence, answers in asked.items():
+            gap = torch.tensor([[number.get(word, 0) for word in sentence.split()]])
+            said = words[int(model(gap)[0, sentence.split().index("_")].argmax())]
+            right[sides] += said in answers
+    assert right["both"] == 3
+    assert right["before"] == 1  # it sees the same each time

@@ -55,19 +55,20 @@ class ClassifiedTexts:
 
 
 class TextBatches(ByLength):
-    """Batches of tokens, mask [batch time], padded to the longest text of each, and label [batch].
+    """Batches of tokens, mask [batch time], padded to the longest text of each, and, where texts have one, label [batch].
 
     tokens: those of every text.   ValueError unless there are as many labels.
     """
 
-    def __init__(self, tokens: Sequence[Tensor], label: Sequence[int], batch_size: int, *, shuffle: bool = False):
-        if len(tokens) != len(label):
+    def __init__(self, tokens: Sequence[Tensor], label: Sequence[int] | None, batch_size: int, *, shuffle: bool = False):
+        if label is not None and len(tokens) != len(label):
             raise ValueError(f"label: {len(label)} for {len(tokens)} texts")
         super().__init__(torch.tensor([len(text) for text in tokens]), batch_size, shuffle=shuffle)
-        self.tokens, self.label = tokens, torch.tensor(label)
+        self.tokens, self.label = tokens, None if label is None else torch.tensor(label)
 
     def fetch(self, indices: Tensor) -> Batch:
-        return {**padded([self.tokens[index] for index in indices.tolist()]), "label": self.label[indices]}
+        batch = padded([self.tokens[index] for index in indices.tolist()])
+        return batch if self.label is None else {**batch, "label": self.label[indices]}
 
 
 def padded(texts: Sequence[Tensor]) -> Batch:

@@ -88,3 +88,35 @@ def _continued(
     tokens[..., place] = word
     total, lasted, ended = candidates.flatten(1).gather(1, chosen), lasted.gather(1, parent), ended.gather(1, parent)
     return parent, Beginnings(source, tokens, total, lasted, ended | (word == eos))
+
+
+@torch.no_grad()
+def sample_targets(
+    model: EncoderDecoder,
+    source_tokens: Int[Tensor, "batch read"],
+    source_mask: Bool[Tensor, "batch read"],
+    *,
+    bos: int,
+    eos: int,
+    pad: int,
+    length: int = 50,
+    temperature: float = 1.0,
+) -> Int[Tensor, "batch time"]:
+    """A target of each source, drawn token by token from softmax(logits / temperature); padding after <eos>.
+
+    length: tokens at most.   ValueError for a temperature that is not above 0
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature={temperature}: expected a number above 0")
+    memory = model.encode(source_tokens, source_mask)
+    cache = model.new_cache(memory, 1, length)
+    last = torch.full((len(source_tokens), 1), bos, device=source_tokens.device)
+    ended, drawn = torch.zeros_like(last, dtype=torch.bool), list[Tensor]()
+    for _ in range(length):
+        logits = model.decode(last, memory, cache)[:, -1].float() / temperature
+        last = logits.softmax(-1).multinomial(1).masked_fill(ended, pad)
+        drawn.append(last)
+        ended = ended | (last == eos)
+        if ended.all():
+            break
+    return torch.cat(drawn, 1)

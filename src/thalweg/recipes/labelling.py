@@ -2,9 +2,12 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from thalweg.build import build
+import torch
+
+from thalweg.build import build, load
+from thalweg.data.classified import TextBatches
 from thalweg.data.labelled import (
     Labelled,
     LabelledSentences,
@@ -15,7 +18,10 @@ from thalweg.data.labelled import (
     own_sentences,
     wnut17,
 )
+from thalweg.data.pairs import UNK
+from thalweg.models.language.elmo import ELMo
 from thalweg.models.sequence.tagger import Tagger
+from thalweg.tasks.both_ways import BothWays
 from thalweg.tasks.labelling import Labelling
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
@@ -23,14 +29,17 @@ from thalweg.training.schedules import linear, warmup
 
 
 def _labelling(sentences: Labelled, monitor: str, *, objective: str, context: str, window: int, epochs: float,
-               batch_size: int, lr: float, unknown: float = 0.0) -> Experiment:  # fmt: skip
+               batch_size: int, lr: float, unknown: float = 0.0, encoder: Path | None = None) -> Experiment:  # fmt: skip
     """A tagger learns labelled sentences; words that occur once are unknown, so that it learns what to make of such."""
     counts = Counter(word.lower() for sentence in sentences.train for word in sentence.words)
-    known = " ".join(sorted(word for word in counts if counts[word] > 1))
+    before: Any = load(encoder / "model") if encoder else None
+    if before is not None and not isinstance(before, BothWays):
+        raise ValueError(f"encoder={encoder}: a run of {type(before).__name__}, expected one of elmo-ewt")
+    known = " ".join(before.words.words[4:] if before else sorted(word for word in counts if counts[word] > 1))
     alphabet = "".join(sorted({letter for sentence in sentences.train for word in sentence.words for letter in word}))
     reader = Letters(known, alphabet)
     model = build(Tagger, vocab_size=len(reader.words), num_letters=2 + len(alphabet), num_labels=len(sentences.classes),
-                  context=context, window=window, unknown=unknown)  # fmt: skip
+                  context=context, window=window, unknown=unknown, **({"encoder": before.model} if before else {}))  # fmt: skip
     task = build(Labelling, model=model, classes=sentences.classes, words=known, alphabet=alphabet, objective=objective)
     train = LabelledSentences(sentences.train, reader, sentences.classes, batch_size, shuffle=True)
     valid, test = (LabelledSentences(part, reader, sentences.classes, 100) for part in (sentences.valid, sentences.test))
@@ -58,13 +67,34 @@ def tagger_ewt(
     batch_size: int = 32,
     lr: float = 3e-3,
     unknown: float = 0.1,
+    examples: int | None = None,
+    encoder: Path | None = None,
 ) -> Experiment:
     """A network says which part of speech every word of an English sentence is.   D2L 15.6, LEE: Deep & Structured
 
     objective: what is learned, see `Labelling`.   context, unknown: what it sees of the sentence, and how, see `Tagger`.
+    examples: labelled sentences that are learned from, if not all
+    encoder: a run of elmo-ewt, whose layers are read too
     """
-    return _labelling(english_web_treebank(), "accuracy", objective=objective, context=context, window=window, epochs=epochs,
-                      batch_size=batch_size, lr=lr, unknown=unknown)  # fmt: skip
+    sentences = english_web_treebank()
+    sentences = sentences._replace(train=sentences.train[:examples])
+    return _labelling(sentences, "accuracy", objective=objective, context=context, window=window, epochs=epochs,
+                      batch_size=batch_size, lr=lr, unknown=unknown, encoder=encoder)  # fmt: skip
+
+
+def elmo_ewt(*, epochs: float = 8, batch_size: int = 32, embed_dim: int = 100, hidden_dim: int = 400, dropout: float = 0.3,
+             lr: float = 3e-3) -> Experiment:  # fmt: skip
+    """A language model reads English sentences both ways, for taggers of few of them to build on.   D2L 14.8, LEE: ELMo"""
+    sentences = english_web_treebank()
+    counts = Counter(word.lower() for sentence in sentences.train for word in sentence.words)
+    known = " ".join(sorted(word for word in counts if counts[word] > 1))
+    model = build(ELMo, vocab_size=4 + len(known.split()), embed_dim=embed_dim, hidden_dim=hidden_dim, dropout=dropout)
+    task = build(BothWays, model=model, words=known)
+    train, valid, test = ([torch.tensor([task.words.number.get(word.lower(), UNK) for word in one.words])
+                           for one in part if len(one.words) > 1] for part in sentences[:3])  # fmt: skip
+    return Experiment(task=task, train=TextBatches(train, None, batch_size, shuffle=True), valid=TextBatches(valid, None, 100),
+                      test=TextBatches(test, None, 100), epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2),
+                      schedule=warmup(0.05, linear()), clip=1.0, monitor="loss")  # fmt: skip
 
 
 def names_wnut17(

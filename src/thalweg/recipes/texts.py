@@ -4,12 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from thalweg.build import build
+from thalweg.build import build, load
 from thalweg.data.classified import ClassifiedTexts, Text, TextBatches, imdb, movie_reviews, own_texts, sst2
 from thalweg.data.inference import RELATIONS, PairBatches, Premise, snli
 from thalweg.data.pairs import Words, frequent
@@ -20,8 +20,10 @@ from thalweg.models.language.decomposable_attention import DecomposableAttention
 from thalweg.models.language.textcnn import TextCNN
 from thalweg.models.language.word_counts import WordCounts
 from thalweg.models.sequence.long_reader import LongReader
+from thalweg.models.sequence.seq2seq import Encoder
 from thalweg.tasks.entailment import Entailment
 from thalweg.tasks.text_classification import TextClassification
+from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
 from thalweg.training.schedules import linear, warmup
@@ -31,17 +33,30 @@ RATES = {"textcnn": 1e-3, "birnn": 2e-3, "transformer": 1e-3, "counts": 5e-3}
 
 
 def _model(model: str, vocab_size: int, num_classes: int, embed_dim: int, longest: int, dropout: float,
-           static: bool = False) -> nn.Module:  # fmt: skip
+           static: bool = False, encoder: nn.Module | None = None) -> nn.Module:  # fmt: skip
     """A classifier of texts by its name on the command line.   static: of a textCNN, an embedding beside that does not learn"""
     sizes = {"vocab_size": vocab_size, "num_classes": num_classes}
     match model:
         case "textcnn":
             return build(TextCNN, **sizes, embed_dim=embed_dim, dropout=dropout, static=static)
         case "birnn":
-            return build(BiRNN, **sizes, embed_dim=embed_dim, dropout=dropout)
+            more = {"encoder": encoder} if encoder is not None else {}
+            return build(BiRNN, **sizes, embed_dim=embed_dim, dropout=dropout, **more)
         case "transformer":
             return build(LongReader, **sizes, context=longest, embed_dim=embed_dim, num_heads=4)
     return build(WordCounts, **sizes)
+
+
+def _translating(run: Path) -> tuple[str, nn.Module]:
+    """The words that a translation reads, and its encoder, by itself.   ValueError if the run is none, or one in sub-words"""
+    task: Any = load(run / "model")
+    if not isinstance(task, Transduction) or not isinstance(task.source, Words) or not hasattr(task.model, "encoder"):
+        raise ValueError(f"encoder={run}: expected a run of seq2seq-tatoeba")
+    read: Any = task.model.encoder
+    kept = build(Encoder, vocab_size=len(task.source), embed_dim=read.embedding.embedding_dim, hidden_dim=read.state_dim,
+                 num_layers=read.rnn.num_layers, dropout=0.0, cell=type(read.rnn).__name__.lower())  # fmt: skip
+    kept.load_state_dict(read.state_dict())
+    return " ".join(task.source.words[4:]), kept
 
 
 def _known(texts: Sequence[str], least: int, vectors: Path | None) -> tuple[str, dict[str, Tensor], str]:
@@ -103,6 +118,7 @@ def sentiment(
     least: int = 2,
     longest: int = 400,
     vectors: Path | None = None,
+    encoder: Path | None = None,
 ) -> Experiment:
     """A network says whether a film review is positive or negative.   D2L 15.1-15.3
 
@@ -112,14 +128,23 @@ def sentiment(
     longest: words of a review that are read.
     vectors: file or folder of word vectors to start from, such as GloVe's; words that occur once are known too where they have
     one, and a textCNN reads them by a second embedding too that stays as it is. Their size is embed_dim.
+    encoder: a run of seq2seq-tatoeba; what its encoder makes of words is read by a birnn too (CoVe)
     """
     if vectors and model == "counts":
         raise ValueError(f"vectors={vectors}: counts of words have none; expected another model")
-    texts = CORPORA[corpus]()
-    words, vector, told = _known([one.text for one in texts.train], least, vectors)
+    if encoder and (vectors or model != "birnn"):
+        raise ValueError(f"encoder={encoder}: expected model=birnn and no vectors, its words are the encoder's")
+    texts, vector, reading = CORPORA[corpus](), dict[str, Tensor](), None
+    if encoder:
+        words, reading = _translating(encoder)
+        told = f"{len(words.split()):,}, those that {encoder} translates"
+    else:
+        words, vector, told = _known([one.text for one in texts.train], least, vectors)
     if vector:
         embed_dim = len(next(iter(vector.values())))
-    network = _model(model, 4 + len(words.split()), len(texts.classes), embed_dim, longest, dropout, static=bool(vectors))
+    network = _model(
+        model, 4 + len(words.split()), len(texts.classes), embed_dim, longest, dropout, static=bool(vectors), encoder=reading
+    )
     task = build(TextClassification, model=network, classes=texts.classes, words=words, longest=longest, unknown=unknown)
     if vector:
         _given(network, Words(words).words, vector)

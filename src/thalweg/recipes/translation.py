@@ -7,13 +7,15 @@ from typing import Any, Literal
 
 from torch import nn
 
-from thalweg.build import build
+from thalweg.build import build, load
 from thalweg.data.dialogues import introductions
+from thalweg.data.grammar import trees
 from thalweg.data.pairs import Corpus, Pair, Pairs, Words, frequent, multi30k, own_pairs, tatoeba_fra_eng
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.metrics import SacreBLEU
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
 from thalweg.models.sequence.transformer import Transformer
+from thalweg.tasks.self_critical import SelfCritical
 from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
@@ -40,7 +42,8 @@ def _notes(corpus: Corpus, tokens: dict[str, str]) -> dict[str, str]:
 
 
 def _in_words(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict[str, Any], *, least: int, epochs: float,
-              batch_size: int, lr: float, own: float = 0.0, warm: float = 0.05) -> Experiment:  # fmt: skip
+              batch_size: int, lr: float, own: float = 0.0, warm: float = 0.05,
+              brackets: bool = False) -> Experiment:  # fmt: skip
     """An encoder-decoder learns the pairs; words that occur less than `least` times are unknown."""
     known = [frequent((pair[side] for pair in corpus.train), least) for side in (0, 1)]
     source, target = (Words(text) for text in known)
@@ -48,7 +51,7 @@ def _in_words(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict[st
     model = build(make, source_vocab_size=len(source), target_vocab_size=len(target), **arguments)
     longest = 10 + max(map(len, train.target))
     task = build(Transduction, model=model, source_words=known[0], target_words=known[1], longest=longest, own=own,
-                 own_steps=max(1, round(epochs * len(train) / 2)))  # fmt: skip
+                 own_steps=max(1, round(epochs * len(train) / 2)), brackets=brackets)  # fmt: skip
     counted = f"{len(source):,} of the source, {len(target):,} of the target, that occur at least {least} times"
     return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2),
                       schedule=warmup(warm, linear()) if warm else linear(), clip=1.0, monitor="loss",
@@ -88,6 +91,26 @@ def seq2seq_tatoeba(*, attention: bool = True, epochs: float = 3, batch_size: in
                         epochs=epochs, batch_size=batch_size, lr=lr, own=own)  # fmt: skip
 
 
+def reinforced_tatoeba(*, start: Path, epochs: float = 0.2, batch_size: int = 128, lr: float = 1e-4,
+                       cross_entropy: float = 0.1) -> Experiment:  # fmt: skip
+    """A translator goes on learning for BLEU itself, by what it draws and how that is judged.   LEE Transformer
+
+    start: a run of seq2seq-tatoeba or transformer-tatoeba.   cross_entropy: weight of the loss that it has learned from.
+    """
+    before: Any = load(start / "model")
+    sides = [before.source, before.target] if isinstance(before, Transduction) else []
+    known = [" ".join(side.words[4:]) for side in sides if isinstance(side, Words)]
+    if len(known) < 2:
+        raise ValueError(f"start={start}: expected a run of seq2seq-tatoeba or transformer-tatoeba")
+    corpus = tatoeba_fra_eng(longest=8)
+    train, valid, test = _streams(corpus, before.source, before.target, batch_size)
+    task = build(SelfCritical, model=before.model, source_words=known[0], target_words=known[1], longest=before.longest,
+                 cross_entropy=cross_entropy)  # fmt: skip
+    return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=adamw(lr, weight_decay=0.0),
+                      schedule=linear(), clip=1.0, monitor="bleu", evaluate_every=max(1, round(epochs * len(train) / 8)),
+                      notes=_notes(corpus, {}))  # fmt: skip
+
+
 def transformer_tatoeba(*, epochs: float = 3, batch_size: int = 128, embed_dim: int = 192, num_layers: int = 3,
                         num_heads: int = 4, hidden_dim: int = 512, dropout: float = 0.1, norm_first: bool = True,
                         cross: Literal["last", "same", "all"] = "last", lr: float = 2e-3,
@@ -115,6 +138,13 @@ def autoencoder_tatoeba(*, epochs: float = 3, batch_size: int = 128, embed_dim: 
     arguments = {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "num_layers": 1, "dropout": 0.0}
     return _in_words(Corpus(train, valid, test, corpus.left_out), Seq2Seq, arguments, least=4, epochs=epochs,
                         batch_size=batch_size, lr=lr)  # fmt: skip
+
+
+def tree_writer(*, epochs: float = 8, batch_size: int = 32, embed_dim: int = 64, hidden_dim: int = 128,
+                lr: float = 3e-3) -> Experiment:  # fmt: skip
+    """A GRU reads a sentence of a small grammar and another writes its tree, word by word and bracket by bracket.   LEE RNN"""
+    arguments = {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "dropout": 0.1}
+    return _in_words(trees(), AttentionSeq2Seq, arguments, least=1, epochs=epochs, batch_size=batch_size, lr=lr, brackets=True)
 
 
 def copying_dialogues(*, epochs: float = 4, batch_size: int = 32, embed_dim: int = 32, hidden_dim: int = 64,

@@ -16,7 +16,7 @@ from thalweg.data.pairs import BOS, EOS, PAD, Words
 from thalweg.data.subwords import Subwords
 from thalweg.decoding.search import beam_search
 from thalweg.losses import guided_attention
-from thalweg.metrics import ErrorByPlace, MeanLoss, PhraseBLEU, SacreBLEU
+from thalweg.metrics import BracketF1, ErrorByPlace, MeanLoss, PhraseBLEU, SacreBLEU
 from thalweg.tasks.scheduled_sampling import ScheduledSampling
 from thalweg.training import Task
 from thalweg.vocabulary import Batch, EncoderDecoder
@@ -36,6 +36,7 @@ class Transduction(Task):
     strangers: so many unknown words of a source have tokens of their own, which a model that copies can write; there is one
     vocabulary then.   guided: weight of `guided_attention`, in training, for where both sides say the same in the same order.
     beam, length_penalty: of the translations that are measured and given, see `beam_search`.
+    brackets: targets are written trees, see `thalweg.data.grammar`, and bracket_f1 is of their phrases.
     metrics: bleu is of words in lower case and against one reference (sacreBLEU's tokenisation `none`); of sub-words there
     is sacrebleu, of texts as they are. accuracy is that of the next token after the true ones.
     ValueError unless there are either words or a tokenizer, of two vocabularies with strangers, or if a model without
@@ -58,6 +59,7 @@ class Transduction(Task):
         length_penalty: float = 0.75,
         strangers: int = 0,
         guided: float = 0.0,
+        brackets: bool = False,
     ):
         super().__init__()
         if (source_words is None, target_words is None) != (tokenizer is not None,) * 2:
@@ -80,6 +82,7 @@ class Transduction(Task):
                 "loss": MeanLoss(),
                 "accuracy": MulticlassAccuracy(len(self.target), average="micro"),
                 **({"bleu": BLEUScore(), "phrase_bleu": PhraseBLEU()} if tokenizer is None else {"sacrebleu": SacreBLEU()}),
+                **({"bracket_f1": BracketF1()} if brackets else {}),
                 "exposure_bias": MeanLoss(),
                 "forced_error": ErrorByPlace(longest),
                 "free_error": ErrorByPlace(longest),
@@ -115,8 +118,8 @@ class Transduction(Task):
         translations, references = ([self.target.decode(row) for row in side.tolist()] for side in (written, target))
         for name in {"bleu", "sacrebleu"} & {*self.metrics}:
             self.metrics[name].update(translations, [[reference] for reference in references])
-        if "phrase_bleu" in self.metrics:
-            self.metrics["phrase_bleu"].update(translations, references)
+        for name in {"phrase_bleu", "bracket_f1"} & {*self.metrics}:
+            self.metrics[name].update(translations, references)
 
     def write(self, source_tokens: Tensor, source_mask: Tensor, beam: int, length_penalty: float) -> Tensor:
         """The best targets that a beam search finds.   [batch read] -> [batch time], padding after <eos>"""

@@ -44,6 +44,7 @@ class Encoder(nn.Module):
         if cell not in LAYERS or hidden_dim % 2:
             raise ValueError(f"cell={cell!r}, hidden_dim={hidden_dim}: expected gru or lstm, and an even number")
         self.embedding, self.dropout = nn.Embedding(vocab_size, embed_dim), nn.Dropout(dropout)
+        self.state_dim, self.num_states = hidden_dim, 1  # of `layers`
         self.rnn = LAYERS[cell](embed_dim, hidden_dim // 2, num_layers, batch_first=True, bidirectional=True,
                                 dropout=dropout if num_layers > 1 else 0.0)  # fmt: skip
 
@@ -53,6 +54,13 @@ class Encoder(nn.Module):
         outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=tokens.shape[1])
         parts = state if isinstance(state, tuple) else (state,)  # [layer x direction, batch, hidden/2]
         return outputs, [part.unflatten(0, (-1, 2)).permute(2, 0, 1, 3).flatten(2) for part in parts]
+
+    def layers(self, tokens: Tensor, mask: Tensor) -> list[Tensor]:
+        """The outputs: what each word means in its sentence, to who must translate it, and so to others too (CoVe).
+
+        McCann, Bradbury, Xiong, Socher 2017, "Learned in translation", arXiv:1708.00107.
+        """
+        return [self(tokens, mask)[0]]
 
 
 class Seq2Seq(nn.Module):

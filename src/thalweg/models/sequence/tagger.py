@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from thalweg.data.pairs import UNK
+from thalweg.layers.layer_mix import LayerMix
 from thalweg.layers.position import sinusoidal
 
 KERNELS = (3, 5)  # letters: of the longer, "tion" and the end of the word are one pattern
@@ -43,6 +44,7 @@ class Tagger(nn.Module):
     Transformer) or "window": `window` words either side, 0 for the word alone.
     hidden_dim: of the context, both directions together.   letter_dim: of what either kernel tells, affix_dim: each affix.
     unknown: share of the words that are taken for unknown in training, so that letters and neighbours must tell.
+    encoder: frozen, with the same tokens; its `layers`, mixed as the task likes, are read too, see `ELMo`.
     ValueError for another context, or if 4 does not divide hidden_dim.
     """
 
@@ -59,6 +61,7 @@ class Tagger(nn.Module):
         window: int = 2,
         dropout: float = 0.5,
         unknown: float = 0.0,
+        encoder: nn.Module | None = None,
     ):
         super().__init__()
         if context not in CONTEXTS or hidden_dim % 4:
@@ -69,7 +72,9 @@ class Tagger(nn.Module):
         self.letter_convs = nn.ModuleList(nn.Conv1d(25, letter_dim, size, padding=size // 2) for size in KERNELS)
         self.affix_embedding = nn.Embedding(6 * BUCKETS, affix_dim)
         self.dropout, self.unknown = nn.Dropout(dropout), unknown
-        width = embed_dim + 6 * affix_dim + len(KERNELS) * letter_dim
+        self.encoder = encoder.requires_grad_(False) if encoder is not None else None
+        self.mix = LayerMix(encoder.num_states) if encoder is not None else None  # type: ignore[arg-type]
+        width = embed_dim + 6 * affix_dim + len(KERNELS) * letter_dim + getattr(encoder, "state_dim", 0)
         self.input = nn.Linear(width, hidden_dim) if context == "attention" else nn.Identity()
         if context == "window":
             self.context: nn.Module = nn.Conv1d(width, hidden_dim, 2 * window + 1, padding=window)
@@ -87,10 +92,13 @@ class Tagger(nn.Module):
     ) -> Float[Tensor, "batch time label"]:
         if self.training and self.unknown:
             tokens = tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < self.unknown, UNK)
+        read = [self.embedding(tokens)]
+        if self.encoder is not None and self.mix is not None:
+            read.append(self.mix(self.encoder.layers(tokens, mask)))  # type: ignore[operator]
         spelt = self.letter_embedding(letters.flatten(0, 1)).mT
         told = [conv(spelt).relu().amax(-1).unflatten(0, tokens.shape) for conv in self.letter_convs]
         told.append(self.affix_embedding(affixes(letters, BUCKETS)).flatten(2))
-        x = self.dropout(torch.cat([self.embedding(tokens), *told], -1)) * mask[..., None]
+        x = self.dropout(torch.cat([*read, *told], -1)) * mask[..., None]
         if isinstance(self.context, nn.Conv1d):
             seen = self.context(x.mT).mT.relu()
         elif isinstance(self.context, nn.TransformerEncoderLayer):
