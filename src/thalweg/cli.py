@@ -438,14 +438,13 @@ def serve(words: list[str]) -> None:
     """Serve a run or model over HTTP"""
     node = next(node for node in launch.functions(launch.PACKAGE / "serving" / "__init__.py") if node.name == "serve")
     parser = _Parser("thalweg serve", description=(ast.get_docstring(node) or "").split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("model", type=Path, metavar="RUN_OR_MODEL")
+    parser.add_argument("model", metavar="MODEL", help=f"run or model folder; {MODELS}")
     _add_flags(parser, node)
     values = vars(_parse(parser, words))
-    folder = model_folder(values.pop("model"))
     try:
         from thalweg.serving import serve as start
 
-        start(folder, **values)
+        start(values.pop("model"), **values)
     except (ValueError, OSError, ImportError) as error:
         raise Problem(str(error)) from error
 

@@ -64,6 +64,7 @@ class Writer:
     def __init__(self, model: LanguageModel, tokens: Tokens, *, name: str, context: int, places: int = 1):
         self.model, self.tokens, self.name, self.context = model, tokens, name, context
         self.batch = ContinuousBatch(model, places=places, context=context)
+        self.vocab_size = len(model.embedding.weight)  # type: ignore[attr-defined]
         self.texts: dict[int, Text] = {}
 
     def begin(
@@ -130,8 +131,8 @@ def writer(
 ) -> Writer:
     """The writer of a GGUF file, a folder of transformers, or a Hugging Face id.
 
-    weights: bf16 where that is native, if auto.   device: the accelerator where there is one, if None.   context: at most, and by
-    default, the model's own.
+    weights: bf16 where that is native, if auto.   device: the accelerator where there is one, if None.
+    context: at most, and by default, the model's own.
     ValueError for a family that is not known or an argument that is wrong; CorruptFile if a file is damaged.
     """
     path = public.fetch(source)

@@ -1,4 +1,4 @@
-"""A trained task answers over HTTP: a documented API, limits that hold, and a page to try it on."""
+"""A trained task, or a language model, answers over HTTP: a documented API, limits that hold, a page to try a task on."""
 
 import contextlib
 import importlib
@@ -7,10 +7,14 @@ import logging
 import socket
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 def serve(
-    model_folder: Path,
+    model: str | Path,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -19,37 +23,42 @@ def serve(
     concurrency: int = 4,
     waiting: int = 16,
     timeout: float = 30.0,
+    max_new_tokens: int | None = None,
+    weights: Literal["auto", "fp32", "bf16"] = "auto",
+    device: str | None = None,
+    context: int | None = None,
 ) -> None:
-    """Serves a run or model over HTTP until Ctrl-C: a page, /predict or /generate, /health, /openapi.json.
+    """Serves a run or model over HTTP until Ctrl-C: a page, /predict or /generate; of a GGUF file or a folder of Hugging Face's
+    the API of OpenAI, /v1/chat/completions and its neighbours; /health and /openapi.json of both.
 
     host: address to listen on; 0.0.0.0 lets other machines in
     port: to listen on; 0 takes a free one
     max_megabytes: of a request
     max_megapixels: of the images of a request, known before they are decoded
-    concurrency: answers computed at a time
+    concurrency: answers computed at a time, or texts written side by side
     waiting: requests that may wait for their turn; the next is told to come back
     timeout: seconds for a request to come in, and for it to get its turn
+    max_new_tokens: of an answer of a language model at most
+    weights: the numbers that a language model is kept in; bf16 where that is native, if auto
+    device: of a language model: cpu, cuda, cuda:1, mps; the accelerator, if there is one
+    context: tokens of a text and its answer at most; the language model's own, if none is given
 
     ValueError if the task cannot be served or a limit is none; OSError if the address cannot be listened on.
     """
     _require("fastapi", "python_multipart", "uvicorn")
-    import torch
     import uvicorn
 
-    from thalweg.build import load
-    from thalweg.serving.application import application
+    from thalweg.serving.terminal import our_folder
 
-    app = application(
-        load(model_folder),  # type: ignore[arg-type]
-        recipe=_recipe(model_folder),
-        max_megabytes=max_megabytes,
-        max_megapixels=max_megapixels,
-        concurrency=concurrency,
-        waiting=waiting,
-        timeout=timeout,
-    )
-    warnings.filterwarnings("ignore", module="PIL")  # of strange files: the client is told
-    torch.set_num_threads(max(1, torch.get_num_threads() // concurrency))  # else the answers fight for the cores
+    limits: dict[str, Any] = {"waiting": waiting, "max_megabytes": max_megabytes, "timeout": timeout}
+    if folder := our_folder(Path(model)):
+        app = _of_a_task(folder, max_megapixels=max_megapixels, concurrency=concurrency, **limits)
+    else:
+        from thalweg.adaptation.writer import writer
+        from thalweg.serving.completions import application
+
+        found = writer(model, weights=weights, device=device, context=context, places=concurrency)
+        app = application(found, max_new_tokens=max_new_tokens, **limits)
     with _listen(host, port) as listener:
         server = uvicorn.Server(uvicorn.Config(app, server_header=False, timeout_graceful_shutdown=10))
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
@@ -57,6 +66,18 @@ def serve(
         print(f"serving {app.title} at http://{where}:{listener.getsockname()[1]} (its API: /docs); Ctrl-C ends it", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.run([listener])
+
+
+def _of_a_task(folder: Path, *, concurrency: int, **limits: Any) -> "FastAPI":
+    import torch
+
+    from thalweg.build import load
+    from thalweg.serving.application import application
+
+    app = application(load(folder), recipe=_recipe(folder), concurrency=concurrency, **limits)  # type: ignore[arg-type]
+    warnings.filterwarnings("ignore", module="PIL")  # of strange files: the client is told
+    torch.set_num_threads(max(1, torch.get_num_threads() // concurrency))  # else the answers fight for the cores
+    return app
 
 
 def _require(*modules: str) -> None:

@@ -85,8 +85,8 @@ def chat(
     from thalweg.adaptation.writer import writer
 
     found = writer(model, weights=weights, device=device, context=context)
-    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
-               "repetition_penalty": repetition_penalty}  # fmt: skip
+    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p,
+                               "min_p": min_p, "repetition_penalty": repetition_penalty}  # fmt: skip
     beginning = [{"role": "system", "content": system}] if system else []
     found.tokens.chat([*beginning, {"role": "user", "content": ""}])  # a model without a template is told so at once
     turns = list(beginning)

@@ -165,8 +165,8 @@ STRETCH = ("factor", "low_freq_factor", "high_freq_factor", "original_max_positi
 def arguments(config: Config) -> dict[str, Any]:
     """What Llama takes, from the config.json of transformers' LlamaForCausalLM."""
     free = (*TRANSFORMERS, "head_dim", "rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings",
-            "attention_dropout", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "pretraining_tp", "is_llama_config",
-            "rope_interleaved", "transformers.js_config")  # fmt: skip
+            "attention_dropout", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "pretraining_tp",
+            "is_llama_config", "rope_interleaved", "transformers.js_config")  # fmt: skip
     understood(config, free, model_type="llama", hidden_act="silu", attention_bias=False, mlp_bias=False)
     rope = {"rope_theta": config.get("rope_theta", 10000.0)}
     rope |= config.get("rope_scaling") or {}
