@@ -22,9 +22,9 @@ CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole", "unet-s
 # A network that has learned nothing does not say when a sentence ends, so that every translation is as long as it may be.
 EASED = {name: ["--measured", "20"] for name in ("transformer-multi30k", "seq2seq-multi30k", "mask-predict-tatoeba",
                                                  "refinement-tatoeba")}  # fmt: skip
-EASED |= {name: ["--longest", longest] for name, longest in (("sst2-encoder", "24"), ("snli-encoder", "24"),
-                                                             ("xquad-encoder", "96"))}  # fmt: skip
-EASED |= {name: ["--paragraphs", "300", "--measured", "20"] for name in ("bert-wikitext2", "electra-wikitext2")}
+EASED |= {"sst2-encoder": ["--longest", "24"], "snli-encoder": ["--longest", "24"], "xquad-encoder": ["--longest", "96"],
+          "sentence-vectors": ["--measured", "100"]}  # fmt: skip
+EASED |= {f"{name}-wikitext2": ["--paragraphs", "300", "--measured", "20"] for name in ("bert", "electra", "restoring")}
 EASED |= {name: ["--least", "40"] for name in ("skipgram-text8", "cbow-text8", "fasttext-text8", "glove-text8")}
 EASED |= {"nnlm-ptb": ["--measured", "2000", "--order", "3"]}
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",

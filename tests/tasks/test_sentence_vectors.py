@@ -10,12 +10,14 @@ from parity import SENTENCES
 from thalweg.adaptation.adopt import adopt
 from thalweg.build import build, load, save
 from thalweg.cli import main
-from thalweg.data.wordpieces import learn_wordpieces
+from thalweg.data.wordpieces import Texts, learn_wordpieces
 from thalweg.inspection.similar import documents, ranked
 from thalweg.metrics import ReciprocalRank
 from thalweg.models.language.bert import BERT, minilm
 from thalweg.public import export
 from thalweg.tasks.sentence_vectors import SentenceVectors
+from thalweg.training import Experiment, Training, evaluate
+from thalweg.training.optimisers import adamw
 
 TOKENIZER = learn_wordpieces(SENTENCES, 200)
 
@@ -125,3 +127,21 @@ def test_a_text_finds_itself_first_also_by_the_command(tmp_path, capsys):
 def test_what_is_wrong_is_named(arguments, words):
     with pytest.raises(ValueError, match=words):
         SentenceVectors(minilm(vocab_size=9), TOKENIZER, **arguments)
+
+
+def test_a_small_encoder_learns_to_find_a_translation():
+    """Numbers in English and in German share a space after a hundred steps."""
+    english = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
+    german = ["eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht"]
+    pairs = [(f"{english[a]} {english[b]}", f"{german[a]} {german[b]}") for a in range(8) for b in range(8) if a != b]
+    text = learn_wordpieces([one for pair in pairs for one in pair], 90)
+    model = build(BERT, vocab_size=90, context=12, embed_dim=32, num_layers=1, num_heads=2, dropout=0.0)
+    task = build(SentenceVectors, model=model, tokenizer=text, temperature=0.1)
+    ragged = {f"{name}_tokens": [torch.tensor(one.ids) for one in task.pieces.encode([pair[side] for pair in pairs])]
+              for side, name in enumerate(("first", "second"))}  # fmt: skip
+    stream = Texts(ragged, {}, 28, shuffle=True)
+    training = Training(Experiment(task=task, train=stream, steps=100, optimizer=adamw(5e-3)), precision="fp32")
+    before = dict(evaluate(training, stream))["mrr"]
+    for _ in training:
+        pass
+    assert dict(evaluate(training, stream))["mrr"] > 0.5 > 0.2 > before

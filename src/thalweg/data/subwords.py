@@ -1,6 +1,6 @@
 """Sub-words: a frequent word is one token, a rare one a few, and there is no text that cannot be said.   LBDL 3.2, D2L 14.6"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Int
@@ -10,7 +10,8 @@ from torch import Tensor
 from thalweg.data.pairs import BOS, EOS, PAD, RESERVED, UNK
 
 
-def learn_subwords(texts: Iterable[str], vocab_size: int = 6000, method: str = "bpe") -> str:
+def learn_subwords(texts: Iterable[str], vocab_size: int = 6000, method: str = "bpe",
+                   marks: Sequence[str] = ()) -> str:  # fmt: skip
     """Byte pair encoding: again and again, the most frequent pair of neighbouring tokens becomes a token.
 
     The first tokens are those reserved and the 256 bytes, so that any text can be written; no token reaches over the end
@@ -19,6 +20,7 @@ def learn_subwords(texts: Iterable[str], vocab_size: int = 6000, method: str = "
     within a word begins with ##; or "unigram", where of very many pieces those are kept of which the text is most probable, a
     word is cut in the most probable way, and a blank is the sign ▁. What these two have not seen is <unk>, and WordPiece
     forgets where blanks were.
+    marks: further tokens, of which no text is made.
     ValueError for another method, or if vocab_size is not above the 260 tokens that bpe has without merges.
     Gage 1994; Sennrich, Haddow, Birch 2015, arXiv:1508.07909; bytes: Radford et al. 2019; Schuster, Nakajima 2012; Kudo 2018,
     arXiv:1804.10959.
@@ -26,29 +28,29 @@ def learn_subwords(texts: Iterable[str], vocab_size: int = 6000, method: str = "
     if method not in ("bpe", "wordpiece", "unigram"):
         raise ValueError(f"method={method!r}: expected bpe, wordpiece or unigram")
     if method != "bpe":
-        return _learn_pieces(texts, vocab_size, method)
+        return _learn_pieces(texts, vocab_size, method, marks)
     bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if vocab_size <= len(RESERVED) + len(alphabet):
         raise ValueError(f"vocab_size={vocab_size}: expected more than {len(RESERVED) + len(alphabet)}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = bytewise, decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[*RESERVED], initial_alphabet=alphabet,
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[*RESERVED, *marks], initial_alphabet=alphabet,
                                   show_progress=False)  # fmt: skip
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer.to_str()
 
 
-def _learn_pieces(texts: Iterable[str], vocab_size: int, method: str) -> str:
+def _learn_pieces(texts: Iterable[str], vocab_size: int, method: str, marks: Sequence[str]) -> str:
     if method == "wordpiece":
         tokenizer = Tokenizer(models.WordPiece(unk_token=RESERVED[UNK]))
         tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=[*RESERVED], show_progress=False)
+        trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=[*RESERVED, *marks], show_progress=False)
         tokenizer.train_from_iterator(texts, trainer)
     else:
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-        pieces = trainers.UnigramTrainer(vocab_size=vocab_size, special_tokens=[*RESERVED], show_progress=False,
+        pieces = trainers.UnigramTrainer(vocab_size=vocab_size, special_tokens=[*RESERVED, *marks], show_progress=False,
                                          unk_token=RESERVED[UNK])  # fmt: skip
         tokenizer.train_from_iterator(texts, pieces)
     return tokenizer.to_str()

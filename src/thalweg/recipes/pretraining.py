@@ -1,17 +1,21 @@
-"""Recipes that pre-train encoders of language on plain text.   D2L 14.8-14.10, LEE BERT"""
+"""Recipes that pre-train models of language on plain text.   D2L 14.8-14.10, LEE BERT"""
 
 from collections import Counter
 from typing import Any, Literal
 
 from thalweg.adaptation.encoders import small_encoder
 from thalweg.build import build
+from thalweg.data.corruption import SENTINELS, Corrupted, Marks
 from thalweg.data.pretraining import Pretraining, wikitext2
+from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.data.wordpieces import WordPieces
 from thalweg.models.language.bert import BERT
 from thalweg.models.language.fine_tuned import OfTokens
 from thalweg.models.language.masked import MaskedEncoder
+from thalweg.models.sequence.transformer import Transformer
 from thalweg.tasks.masked_modelling import MaskedModelling
 from thalweg.tasks.replaced_tokens import ReplacedTokens
+from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment, Task
 from thalweg.training.optimisers import adamw
 from thalweg.training.schedules import linear, warmup
@@ -81,3 +85,48 @@ def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span
                  generator=build(MaskedEncoder, backbone=small), tokenizer=tokenizer)  # fmt: skip
     return _pretraining(task, parts, pieces, steps, batch_size, lr, "f1", measured, context=context, masking=masking,
                         share=share)  # fmt: skip
+
+
+def restoring_wikitext2(
+    *,
+    corruption: Literal["bart", "mask", "delete", "infill", "permute", "rotate", "t5", "mass"] = "infill",
+    steps: int = 10_000,
+    batch_size: int = 32,
+    longest: int = 64,
+    vocab_size: int = 8000,
+    embed_dim: int = 192,
+    num_layers: int = 3,
+    lr: float = 1e-3,
+    paragraphs: int | None = None,
+    measured: int = 100,
+) -> Experiment:
+    """A Transformer restores texts of Wikipedia that were broken, anew in each pass.   LEE BERT
+
+    corruption: bart, infill and permute in turn; or one of BART's five; or t5, numbered marks for spans, which alone are
+    written; or mass, a fragment of half the text
+    longest: sub-words of a text
+    paragraphs: to learn from; if not given, all
+    measured: texts for validation, and for tests, that are restored
+    """
+    parts = _texts(paragraphs)
+    names = ["<mask>", *(f"<{number}>" for number in range(SENTINELS))]
+    text = learn_subwords((one for one in parts[0]), vocab_size, names)
+    subwords = Subwords(text)
+    number = subwords.tokenizer.get_vocab()
+    first, *sentinels = (number[name] for name in names)
+    marks = Marks(first, tuple(sentinels), int(subwords.encode(" .")[-2]))
+    corruptions = ("infill", "permute") if corruption == "bart" else (corruption,)
+
+    def stream(part: list[str], batch_size: int, shuffle: bool = False) -> Corrupted:
+        tokens = [subwords.encode(one)[:-1][:longest] for one in part]
+        return Corrupted([one for one in tokens if len(one) > 7], marks, corruptions, batch_size, shuffle=shuffle)
+
+    train, valid, test = stream(parts[0], batch_size, shuffle=True), *(stream(part[:measured], 50) for part in parts[1:])
+    model = build(Transformer, source_vocab_size=len(subwords), target_vocab_size=len(subwords), embed_dim=embed_dim,
+                  num_layers=num_layers, num_heads=embed_dim // 32, shared=True)  # fmt: skip
+    task = build(Transduction, model=model, tokenizer=text, longest=2 * longest, beam=1)
+    notes = {"texts": f"train {train.size:,}, valid {valid.size:,}, test {test.size:,}, {len(subwords):,} sub-words",
+             "parameters": f"{sum(p.numel() for p in model.parameters()):,}"}  # fmt: skip
+    return Experiment(task=task, train=train, valid=valid, test=test, steps=steps, clip=1.0, monitor="loss",
+                      optimizer=adamw(lr, betas=(0.9, 0.98), weight_decay=0.01), schedule=warmup(0.1, linear()),
+                      evaluate_every=max(1, steps // 5), notes=notes)  # fmt: skip
