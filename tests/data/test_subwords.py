@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.data.pairs import BOS, EOS, PAD, RESERVED, UNK
-from thalweg.data.subwords import Subwords, learn_subwords
+from thalweg.data.subwords import Subwords, learn_subwords, learn_unigrams
 
 WORDS = ["low", "low", "lower", "newest", "newest", "newest", "widest"]
 SUBWORDS = Subwords(learn_subwords(["Ein Mann fährt Fahrrad .", "A man rides a bike ."], 300))
@@ -75,34 +75,21 @@ def test_what_is_no_tokenizer_or_has_other_first_tokens_is_refused():
 CORPUS = ["the cat chased the other cats", "she was chasing cats and hats", "chased hats"] * 20
 
 
-@pytest.mark.parametrize("method", ["wordpiece", "unigram"])
-def test_pieces_of_words_come_back_and_what_is_strange_is_unknown(method):
-    text = learn_subwords(CORPUS, 60, method)
-    coder = Subwords(json.dumps(json.loads(text)))
-    assert json.loads(text)["model"]["type"] == {"wordpiece": "WordPiece", "unigram": "Unigram"}[method]
+def test_unigrams_come_back_and_what_is_strange_is_unknown():
+    text = learn_unigrams(CORPUS, 60)
+    coder = Subwords(text)
+    assert json.loads(text)["model"]["type"] == "Unigram"
     assert len(coder) <= 60
     for line in ["the cat chased the hats", "she chased cats"]:
         tokens = coder.encode(line)
         assert UNK not in tokens
         assert coder.decode(tokens.tolist()) == line
     assert UNK in coder.encode("the 猫")
-    with pytest.raises(ValueError, match="method='syllable'"):
-        learn_subwords(CORPUS, 60, "syllable")
 
 
-def test_word_pieces_are_the_longest_first_and_unigrams_the_most_probable():
-    held = json.loads(learn_subwords(CORPUS, 60, "wordpiece"))["model"]["vocab"]
-    coder = Subwords(learn_subwords(CORPUS, 60, "wordpiece"))
-    for word in ("chased", "hats", "chase", "cath"):
-        rest, naive = word, []
-        while rest:
-            mark = "##" if naive else ""
-            length = max(size for size in range(1, len(rest) + 1) if mark + rest[:size] in held)
-            naive.append(held[mark + rest[:length]])
-            rest = rest[length:]
-        assert coder.encode(word).tolist() == [*naive, EOS]
-    scores = dict(json.loads(learn_subwords(CORPUS, 60, "unigram"))["model"]["vocab"])
-    coder = Subwords(learn_subwords(CORPUS, 60, "unigram"))
+def test_of_all_cuts_into_unigrams_the_most_probable_is_taken():
+    text = learn_unigrams(CORPUS, 60)
+    scores, coder = dict(json.loads(text)["model"]["vocab"]), Subwords(text)
 
     def best(rest):
         if not rest:

@@ -10,25 +10,14 @@ from torch import Tensor
 from thalweg.data.pairs import BOS, EOS, PAD, RESERVED, UNK
 
 
-def learn_subwords(texts: Iterable[str], vocab_size: int = 6000, method: str = "bpe",
-                   marks: Sequence[str] = ()) -> str:  # fmt: skip
+def learn_subwords(texts: Iterable[str], vocab_size: int = 6000, marks: Sequence[str] = ()) -> str:
     """Byte pair encoding: again and again, the most frequent pair of neighbouring tokens becomes a token.
 
-    The first tokens are those reserved and the 256 bytes, so that any text can be written; no token reaches over the end
-    of a word. The text of a tokenizer.json, as `Subwords` takes it.
-    method: "bpe"; or "wordpiece", where a word is cut from its start, the longest piece that is known first, and what goes on
-    within a word begins with ##; or "unigram", where of very many pieces those are kept of which the text is most probable, a
-    word is cut in the most probable way, and a blank is the sign ▁. What these two have not seen is <unk>, and WordPiece
-    forgets where blanks were.
-    marks: further tokens, of which no text is made.
-    ValueError for another method, or if vocab_size is not above the 260 tokens that bpe has without merges.
-    Gage 1994; Sennrich, Haddow, Birch 2015, arXiv:1508.07909; bytes: Radford et al. 2019; Schuster, Nakajima 2012; Kudo 2018,
-    arXiv:1804.10959.
+    The first tokens are those reserved, the marks and the 256 bytes, so that any text can be written; no token reaches over
+    the end of a word. The text of a tokenizer.json, as `Subwords` takes it.   marks: tokens of which no text is made.
+    ValueError if vocab_size is not above the 260 tokens that there are without merges.
+    Gage 1994; Sennrich, Haddow, Birch 2015, arXiv:1508.07909; bytes: Radford et al. 2019.
     """
-    if method not in ("bpe", "wordpiece", "unigram"):
-        raise ValueError(f"method={method!r}: expected bpe, wordpiece or unigram")
-    if method != "bpe":
-        return _learn_pieces(texts, vocab_size, method, marks)
     bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if vocab_size <= len(RESERVED) + len(alphabet):
@@ -41,18 +30,17 @@ def learn_subwords(texts: Iterable[str], vocab_size: int = 6000, method: str = "
     return tokenizer.to_str()
 
 
-def _learn_pieces(texts: Iterable[str], vocab_size: int, method: str, marks: Sequence[str]) -> str:
-    if method == "wordpiece":
-        tokenizer = Tokenizer(models.WordPiece(unk_token=RESERVED[UNK]))
-        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=[*RESERVED, *marks], show_progress=False)
-        tokenizer.train_from_iterator(texts, trainer)
-    else:
-        tokenizer = Tokenizer(models.Unigram())
-        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-        pieces = trainers.UnigramTrainer(vocab_size=vocab_size, special_tokens=[*RESERVED, *marks], show_progress=False,
-                                         unk_token=RESERVED[UNK])  # fmt: skip
-        tokenizer.train_from_iterator(texts, pieces)
+def learn_unigrams(texts: Iterable[str], vocab_size: int = 6000) -> str:
+    """Of very many pieces those are kept of which the texts are most probable, and a word is cut in the most probable way.
+
+    The first tokens are those reserved; a blank is the sign ▁, and what was never seen is <unk>. The text of a tokenizer.json,
+    as `Subwords` takes it.   Kudo 2018, arXiv:1804.10959.
+    """
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=vocab_size, special_tokens=[*RESERVED], show_progress=False,
+                                      unk_token=RESERVED[UNK])  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer.to_str()
 
 
