@@ -110,7 +110,7 @@ def restoring_wikitext2(
     """
     parts = _texts(paragraphs)
     names = ["<mask>", *(f"<{number}>" for number in range(SENTINELS))]
-    text = learn_subwords((one for one in parts[0]), vocab_size, names)
+    text = learn_subwords((one for one in parts[0]), vocab_size, marks=names)
     subwords = Subwords(text)
     number = subwords.tokenizer.get_vocab()
     first, *sentinels = (number[name] for name in names)
