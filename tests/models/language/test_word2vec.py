@@ -167,7 +167,7 @@ def test_one_hot_words_are_all_equally_unlike_and_learned_vectors_are_not():
 def test_what_stands_near_a_chip_has_to_do_with_computing(data_folder, tmp_path):
     """D2L 14.4 on the Wall Street Journal."""
     (tmp_path / "wsj.txt").write_text(" ".join(penn_treebank()[0]).replace("<unk>", "").replace("<eos>", ""))
-    experiment = skipgram_text8(data=tmp_path / "wsj.txt", epochs=6)
+    experiment = skipgram_text8(data=tmp_path / "wsj.txt", epochs=15, lr=0.05)
     training = Training(experiment, precision="fp32", device="cpu")
     for _ in training:
         pass

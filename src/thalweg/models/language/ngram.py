@@ -54,8 +54,7 @@ class NGram:
         for n in range(1, self.order + 1):
             grams = self.numbers(tokens.unfold(0, n, 1))
             if self.smoothing == "kneser-ney" and n < self.order:
-                longer = tokens.unfold(0, n + 1, 1).unique(dim=0)
-                grams = self.numbers(longer[:, 1:])
+                grams = self.numbers(tokens.unfold(0, n + 1, 1)).unique() % self.vocab_size**n  # a longer one less its first
             gram, times = grams.unique(return_counts=True)
             history, place = (gram // self.vocab_size).unique(return_inverse=True)
             zeros = torch.zeros_like(history)
