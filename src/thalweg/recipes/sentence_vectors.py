@@ -27,7 +27,7 @@ def sentence_vectors(
     *,
     pairs: Literal["translations", "neighbours"] = "translations",
     pretrained: str | None = None,
-    steps: int = 5000,
+    updates: int = 5000,
     batch_size: int = 128,
     longest: int = 48,
     vocab_size: int = 8000,
@@ -67,6 +67,6 @@ def sentence_vectors(
     notes = {"pairs": ", ".join(f"{name} {len(part):,}" for name, part in zip(("train", "valid", "test"), parts, strict=True)),
              "encoder": f"{sum(p.numel() for p in encoder.parameters()):,} parameters"}  # fmt: skip
     return Experiment(task=task, train=stream(parts[0], batch_size, shuffle=True), valid=stream(parts[1], 250),
-                      test=stream(parts[2], 250), steps=steps, clip=1.0, monitor="mrr",
+                      test=stream(parts[2], 250), steps=updates, clip=1.0, monitor="mrr",
                       optimizer=adamw(lr if not pretrained else 0.05 * lr, weight_decay=0.01),
-                      schedule=warmup(0.1, linear()), evaluate_every=max(1, steps // 5), notes=notes)  # fmt: skip
+                      schedule=warmup(0.1, linear()), evaluate_every=max(1, updates // 5), notes=notes)  # fmt: skip
