@@ -34,6 +34,7 @@ def sentence_vectors(
     embed_dim: int = 192,
     num_layers: int = 2,
     lr: float = 1e-3,
+    limit: int | None = None,
     measured: int = 1000,
 ) -> Experiment:
     """Sentences are given vectors by which another is found: its translation, or the sentence that follows.   LEE BERT
@@ -41,6 +42,7 @@ def sentence_vectors(
     pairs: translations, English and French by one encoder, so that the languages share a space; neighbours, a sentence of
     Wikipedia and the next, told from the others of the batch: Quick-Thought (Logeswaran, Lee 2018, arXiv:1803.02893)
     pretrained: folder or hub id of a trained BERT, or a run of ours; if not given, a small one learns from nothing
+    limit: pairs to learn from; if not given, all
     measured: pairs for validation, and for tests, each of which is looked for among all
     """
     if pairs == "translations":
@@ -49,6 +51,7 @@ def sentence_vectors(
     else:
         train, valid, test = map(_neighbours, wikitext2())
         parts = [train, valid[:measured], test[:measured]]
+    parts[0] = parts[0][:limit]
     if pretrained:
         encoder, tokenizer = pretrained_encoder(pretrained)
     else:
