@@ -121,11 +121,12 @@ def test_one_body_reads_in_three_ways():
     assert two[:4] == [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]
 
 
-def test_who_foretells_a_token_reads_only_those_whose_turn_was_before():
-    order = torch.tensor([[2, 0, 3, 1]])
-    content, query = permutation_sight(order, torch.ones(1, 4, dtype=torch.bool))
-    for reader in range(4):
-        for read in range(4):
-            before = bool(order[0, read] < order[0, reader])
-            assert bool(query[0, reader, read]) is before
-            assert bool(content[0, reader, read]) is (before or read == reader)
+def test_who_foretells_a_token_reads_what_is_not_hidden_and_whose_turn_was_before():
+    order = torch.tensor([[-1, 0, 2, -1, 1, -1]])
+    mask = torch.tensor([[1, 1, 1, 1, 1, 0]], dtype=torch.bool)
+    seen = permutation_sight(order, mask)[0]
+    for reader in (1, 2, 4):
+        for read in range(6):
+            before = order[0, read] < order[0, reader]  # -1 is before all
+            assert bool(seen[reader, read]) is (bool(before) and bool(mask[0, read]))
+    assert seen[0].tolist() == seen[3].tolist() == [True, False, False, True, False, False]

@@ -19,8 +19,11 @@ from PIL import Image
 from thalweg.build import adapt, build, load, save
 from thalweg.data import run_lengths
 from thalweg.data.images import read_image
+from thalweg.data.wordpieces import learn_wordpieces
 from thalweg.figures import palette
 from thalweg.layers.standardize import standardize
+from thalweg.models.language.bert import BERT
+from thalweg.models.language.fine_tuned import OfText, OfTokens
 from thalweg.models.language.rotary_gpt import RotaryGPT
 from thalweg.models.language.textcnn import TextCNN
 from thalweg.models.vision.dncnn import DnCNN
@@ -31,10 +34,13 @@ from thalweg.models.vision.unet import unet
 from thalweg.serving import answers, application, schema
 from thalweg.tasks.classification import Classification
 from thalweg.tasks.detection import MultiBox
+from thalweg.tasks.extraction import Extraction
+from thalweg.tasks.judgement import TextJudgement
 from thalweg.tasks.language_modelling import LanguageModelling
 from thalweg.tasks.regions import TwoStageDetection
 from thalweg.tasks.restoration import Restoration
 from thalweg.tasks.segmentation import Segmentation
+from thalweg.tasks.sentence_vectors import SentenceVectors
 from thalweg.tasks.tagging import Tagging
 from thalweg.tasks.text_classification import TextClassification
 from thalweg.training import Task
@@ -444,7 +450,7 @@ class Unrepeatable(Echo):
 
 @pytest.mark.parametrize("task", [Dumb, Unrepeatable])
 def test_a_task_that_cannot_be_served_is_named(task):
-    words = rf"^{task.__name__} cannot be served: .* or one that classifies or continues texts$"
+    words = rf"^{task.__name__} cannot be served: .* or one that reads texts, with nothing else to be said$"
     with pytest.raises(ValueError, match=words):
         application.application(task())
 
@@ -498,3 +504,36 @@ def test_no_damaged_image_is_a_fault_of_the_server(client, kind, data):
 def test_the_documented_statuses_are_those_of_the_docs():
     text = Path(__file__).parents[2].joinpath("docs", "serving.md").read_text(encoding="utf8")
     assert {int(status) for status in re.findall(r"^\| (\d{3}) \|", text, re.MULTILINE)} == {*schema.PROBLEMS, 404, 405}
+
+
+TOKENIZER = learn_wordpieces(["where is the cat ? the cat is in the garden"], 60)
+
+
+def encoder():
+    return build(BERT, vocab_size=60, context=64, embed_dim=8, num_layers=1, num_heads=2)
+
+
+def test_a_task_of_pairs_of_texts_names_their_class_and_says_what_a_pair_is():
+    model = build(OfText, backbone=encoder(), num_outputs=2)
+    task = build(TextJudgement, model=model, classes=["no", "yes"], tokenizer=TOKENIZER, pairs=True)
+    with TestClient(application.application(task)) as client:
+        answer = client.post("/predict", json={"text": "the cat\tthe garden"}).raise_for_status().json()
+        expected = task.predict({"text": ["the cat || the garden"]})
+        assert [p["label"] for p in answer["predictions"]] == expected["label"][0]
+        assert "expected two texts with a tab" in refused(client.post("/predict", json={"text": "the cat"}), 422)
+
+
+def test_answers_and_vectors_of_texts_are_what_they_are_without_a_server():
+    asks = build(Extraction, model=build(OfTokens, backbone=encoder(), num_outputs=2), tokenizer=TOKENIZER, longest=40)
+    with TestClient(application.application(asks)) as client:
+        asked = "where is the cat ? || the cat is in the garden"
+        answer = client.post("/predict", json={"text": asked}).raise_for_status().json()["answer"]
+        expected = asks.predict({"text": [asked]})
+        assert (answer["text"], answer["start"], answer["end"]) == tuple(expected[name][0] for name in ("text", "start", "end"))
+        assert "expected a question and a text" in refused(client.post("/predict", json={"text": "where ?"}), 422)
+        health = client.get("/health").json()
+        assert (health["reads"], health["continues"], health["classes"]) == ("text", False, None)
+    vectors = build(SentenceVectors, model=encoder(), tokenizer=TOKENIZER)
+    with TestClient(application.application(vectors)) as client:
+        found = client.post("/predict", json={"text": "the cat"}).json()["answer"]["vector"]
+        assert found == pytest.approx(vectors.vectors(["the cat"])[0].tolist(), abs=1e-6)

@@ -5,12 +5,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from thalweg.build import build, load, save
-from thalweg.data.judged import Judged, apart, judged_texts, parted, snli, snli_agreement
+from thalweg.data.judged import Judged, apart, judged_texts, parted, snli_agreement
 from thalweg.data.wordpieces import WordPieces, learn_wordpieces
 from thalweg.models.language.bert import BERT
 from thalweg.models.language.fine_tuned import OfText
-from thalweg.recipes.encoders import _sst2, sst2_encoder
-from thalweg.tasks.judgement import Judgement, Score
+from thalweg.recipes.encoders import _snli, _sst2, sst2_encoder
+from thalweg.tasks.judgement import Score, TextJudgement
 from thalweg.training import Experiment, Training, evaluate
 from thalweg.training.optimisers import adamw
 
@@ -22,9 +22,9 @@ TOKENIZER = learn_wordpieces([one.first for one in TEXTS], 100)
 PIECES = WordPieces(TOKENIZER)
 
 
-def task(make=Judgement, outputs=2, **arguments):
+def task(make=TextJudgement, outputs=2, **arguments):
     encoder = build(BERT, vocab_size=len(PIECES), context=20, embed_dim=32, num_layers=1, num_heads=2)
-    given = {"classes": ["bad", "good"]} if make is Judgement else {}
+    given = {"classes": ["bad", "good"]} if make is TextJudgement else {}
     return build(
         make, model=build(OfText, backbone=encoder, num_outputs=outputs), tokenizer=TOKENIZER, longest=20, **given, **arguments
     )
@@ -106,7 +106,7 @@ def test_what_has_the_same_first_text_is_in_the_same_part():
 def test_the_real_judgements_are_those_published(data_folder):
     texts = _sst2()
     assert [len(part) for part in (texts.train, texts.valid, texts.test)] == [6920, 872, 1821]
-    pairs = snli()
+    pairs = _snli()
     assert len(pairs.train) + len(pairs.valid) == 9842
     assert len(pairs.test) == 9824
     assert pairs.train[0].second

@@ -121,6 +121,39 @@ def test_what_must_not_be_read_is_not():
     torch.testing.assert_close(modelling.model.backbone(other, batch["sees"], batch["segment"])[:, :5], states[:, :5])
 
 
+def test_two_streams_tell_a_token_by_what_is_shown_and_by_those_before_it_in_turn_never_by_itself():
+    torch.manual_seed(2)
+    model = build(MaskedEncoder, backbone=encoder(layers=2), query=PIECES.mask).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    batch = stream(objective="permutation", share=0.4).batch(0)
+    assert torch.equal(batch["tokens"], batch["original"])
+
+    def said(tokens):
+        return model(tokens, batch["sees"], batch["segment"], batch["hidden"])["tokens"]
+
+    before, asked = said(batch["tokens"]), batch["hidden"].nonzero()
+    heard = []
+    for row, place in batch["mask"][:2].nonzero().tolist():
+        other = batch["tokens"].clone()
+        other[row, place] = 5 + (other[row, place] - 4) % 9
+        changed = (said(other) - before).abs().amax(1) > 1e-5
+        for number, (asker, reader) in enumerate(asked.tolist()):
+            direct = asker == row and bool(batch["sees"][row, reader, place])
+            heard.append(direct)
+            assert bool(changed[number]) is direct  # by way of others too: who is read has read no more than that
+    assert 0 < sum(heard) < len(heard)
+
+
+@pytest.mark.slow
+def test_a_small_encoder_learns_to_foretell_in_any_order():
+    modelling = build(MaskedModelling, model=build(MaskedEncoder, backbone=encoder(), query=PIECES.mask), tokenizer=TOKENIZER,
+                      frequent=PIECES.encode(["."])[0].ids[1])  # fmt: skip
+    assert trained(modelling, 200, objective="permutation")["accuracy"] > 0.7
+    said = modelling.eval().predict({"text": ["three three [MASK] three three three ."]}, top_k=1)
+    assert said["label"] == [["three"]]
+
+
 def test_electra_judges_every_token_and_only_the_generator_learns_to_fill_in():
     electra = build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder(), num_outputs=1),
                     generator=build(MaskedEncoder, backbone=encoder(16)), tokenizer=TOKENIZER)  # fmt: skip

@@ -60,43 +60,18 @@ def apart(texts: Sequence[Judged], share: float) -> tuple[list[Judged], list[Jud
     return [text for text in texts if text.first in chosen], [text for text in texts if text.first not in chosen]
 
 
-def _lines(name: str, url: str, sha256: str) -> list[str]:
-    return gzip.decompress(fetch(name, url, sha256)).decode().rstrip("\n").split("\n")
-
-
-SNLI_CLASSES = ("entailment", "neutral", "contradiction")
-SNLI = {
-    "dev": "ee7a697d4d32ac968de46a63bffec6470473e96fe8a8c90bfdfec7ee4f333b9f",
-    "test": "e07a780b04cb1af9de009a9dab7113c117dce437504459084a40979b0aa2af00",
-}
-
-
-def snli() -> JudgedTexts:
-    """Pairs of sentences: does the first entail the second, contradict it, or neither?   Bowman et al. 2015, arXiv:1508.05326
-
-    In lower case. Of the official parts, dev is learned from, less a tenth of its premises for validation: 9,842 pairs; the
-    test is whole, 9,824.
-    """
-    parts = []
-    for part, sha256 in SNLI.items():
-        url = f"https://raw.githubusercontent.com/chenxingphh/rmib/master/data/snli/{part}.txt"
-        rows = (line.split("\t") for line in _lines(f"snli/tsv/{part}.txt.gz", url, sha256))
-        parts.append([Judged(first, second, int(label)) for first, second, label in rows])
-    valid, train = apart(parts[0], 0.1)
-    return JudgedTexts(train, valid, parts[1], SNLI_CLASSES)
-
-
 def snli_agreement() -> JudgedTexts:
     """2,566 pairs of SNLI with a score: how far the first sentence entails the second, as the mean of what five people said.
 
     1 entailment, 0.5 neither, 0 contradiction. A tenth of the premises is for validation, a quarter for tests.
+    Bowman, Angeli, Potts, Manning 2015, arXiv:1508.05326.
     """
     value = {"entailment": 1.0, "neutral": 0.5, "contradiction": 0.0}
     url = "https://nlp.stanford.edu/projects/snli/snli_1.0.zip"
     sha256 = "e78e896c4630db816dd116b92357806826247e7900da13302ea5757b47724194"
     texts = []
-    for line in _lines("snli/snli_1.0/snli_1.0_dev_subset.jsonl.gz", url, sha256):
-        row = json.loads(line)
+    content = gzip.decompress(fetch("snli/snli_1.0/snli_1.0_dev_subset.jsonl.gz", url, sha256)).decode()
+    for row in map(json.loads, content.rstrip("\n").split("\n")):
         votes = [value[label] for label in row["annotator_labels"] if label in value]
         texts.append(Judged(row["sentence1"], row["sentence2"], sum(votes) / len(votes)))
     test, rest = apart(texts, 0.25)

@@ -220,11 +220,9 @@ class WordsInPieces:
 
     def encode(self, words: Sequence[str]) -> tuple[Tensor, Tensor]:
         """The first piece of each word [time], and its first pieces [time letter]; the unknown one of a word without any."""
-        letters = torch.zeros(len(words), LETTERS, dtype=torch.long)
         encodings = self.pieces.tokenizer.encode_batch_fast([*words], add_special_tokens=False)
-        for row, encoding in zip(letters, encodings, strict=True):
-            tokens = encoding.ids[:LETTERS] or [self.pieces.unk]
-            row[: len(tokens)] = torch.tensor(tokens)
+        tokens = [one.ids[:LETTERS] or [self.pieces.unk] for one in encodings]
+        letters = torch.tensor([row + [PAD] * (LETTERS - len(row)) for row in tokens])
         return letters[:, 0], letters
 
 

@@ -122,14 +122,10 @@ def sight(kind: Sight, mask: Bool[Tensor, "batch time"], segment: Int[Tensor, "b
     return seen & mask[:, None]
 
 
-def permutation_sight(
-    order: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
-) -> tuple[Bool[Tensor, "batch time time"], Bool[Tensor, "batch time time"]]:
-    """Who may read whom where tokens are foretold in any order: of the content stream, and of the query stream.
+def permutation_sight(order: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch time time"]:
+    """What whoever foretells a token may read, where hidden tokens are foretold one after the other in any order.
 
-    order: when each token's turn is. A token's content is read by those whose turn is later, and by itself; its query, which
-    foretells it, reads only those whose turn was before.   Yang et al. 2019, arXiv:1906.08237.
+    order: when each hidden token's turn is, -1 of those that are not hidden: they are read by all, a hidden token by those
+    whose turn is later.   [batch reader read], see `MaskedEncoder` for the two streams.   Yang et al. 2019, arXiv:1906.08237.
     """
-    earlier = (order[:, None] < order[:, :, None]) & mask[:, None]
-    own = torch.eye(order.shape[1], dtype=torch.bool, device=order.device) & mask[:, None]
-    return earlier | own, earlier
+    return ((order[:, None] < order[:, :, None]) | (order[:, None] < 0)) & mask[:, None]

@@ -10,13 +10,13 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from thalweg.data.masking import Masking, Sight, choose_units, corrupt, sight, span_units, units
+from thalweg.data.masking import Masking, Sight, choose_units, corrupt, permutation_sight, sight, span_units, units
 from thalweg.data.sources import fetch
 from thalweg.data.streams import Stream, generator
 from thalweg.data.wordpieces import WordPieces
 from thalweg.vocabulary import Batch
 
-Objective = Literal["mlm", "nsp", "sop", "unilm"]
+Objective = Literal["mlm", "nsp", "sop", "unilm", "permutation"]
 
 
 def wikitext2() -> tuple[list[str], list[str], list[str]]:
@@ -45,11 +45,12 @@ class Pretraining(Stream):
     """[CLS] first [SEP] second [SEP]: sentences that follow each other, of which other tokens are hidden in each pass.
 
     objective: mlm, the second follows the first;   nsp, every other time it is any sentence instead (Devlin et al. 2018);
-    sop, every other time the two change places (Lan et al. 2019, arXiv:1909.11942);   unilm, see `sight`, one kind a batch.
+    sop, every other time the two change places (Lan et al. 2019, arXiv:1909.11942);   unilm, see `sight`, one kind a batch;
+    permutation, nothing is read otherwise, but who foretells a hidden token reads only those whose turn was before.
     masking: what is hidden together, see `thalweg.data.masking`.   share: of the tokens that are hidden.
     context: tokens of a pair at most.
     -> tokens as they are read, original as they were, mask, segment, hidden [batch time], label [batch], 1 where the second
-    follows the first; of unilm sees [batch time time].   Every draw is a function of the seed and of the batch's number.
+    follows the first; of the last two sees [batch time time].   Every draw is a function of the seed and of the batch's number.
     ValueError if no paragraph has two sentences, or for another objective or masking.
     """
 
@@ -98,6 +99,9 @@ class Pretraining(Stream):
         tokens = corrupt(batch["original"], hidden, random, mask_token=self.pieces.mask, vocab_size=len(self.pieces),
                          unit=unit if self.masking == "span" else None)  # fmt: skip
         batch |= {"tokens": tokens, "hidden": hidden, "label": label}
+        if self.objective == "permutation":
+            turn = torch.rand(hidden.shape, generator=random).argsort(1)
+            batch |= {"tokens": batch["original"], "sees": permutation_sight(turn.where(hidden, -1), batch["mask"])}
         if self.objective == "unilm":
             kind = get_args(Sight)[int(torch.randint(3, (), generator=random))]
             batch["sees"] = sight(kind, batch["mask"], batch["segment"])

@@ -1,21 +1,21 @@
 """Recipes that fine-tune an encoder of language: texts, pairs, words, answers.   D2L 15.6-15.7, LEE BERT"""
 
-import gzip
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from thalweg.adaptation.encoders import pretrained_encoder, small_encoder
 from thalweg.build import build
-from thalweg.data.judged import Judged, JudgedTexts, judged_texts, snli, snli_agreement
+from thalweg.data.classified import sst2
+from thalweg.data.inference import RELATIONS, snli
+from thalweg.data.judged import Judged, JudgedTexts, judged_texts, snli_agreement
 from thalweg.data.labelled import LabelledSentences, english_web_treebank
 from thalweg.data.questions import Questions, own_questions, question_batches, xquad
-from thalweg.data.sources import fetch
 from thalweg.data.wordpieces import WordPieces
 from thalweg.models.language.bert import BERT
 from thalweg.models.language.fine_tuned import OfText, OfTokens, OfWords
 from thalweg.tasks.extraction import Extraction
-from thalweg.tasks.judgement import Judgement, Score
+from thalweg.tasks.judgement import Score, TextJudgement
 from thalweg.tasks.labelling import Labelling
 from thalweg.training import Experiment, Task
 from thalweg.training.optimisers import discriminative_adamw
@@ -49,7 +49,7 @@ def _judging(texts: JudgedTexts, pretrained: str | None, *, pool: str, weighted:
     encoder, tokenizer = _encoder(pretrained, lambda: [side for one in train for side in one[:2] if side is not None])
     model = build(OfText, backbone=encoder, num_outputs=len(texts.classes) or 1, pool=pool, weighted=weighted, frozen=frozen)
     given = {"model": model, "tokenizer": tokenizer, "longest": longest, "pairs": pairs}
-    task: Task = build(Score, **given) if score else build(Judgement, classes=texts.classes, **given)
+    task: Task = build(Score, **given) if score else build(TextJudgement, classes=texts.classes, **given)
     pieces = WordPieces(tokenizer)
 
     def stream(part: Sequence[Judged], batch_size: int, shuffle: bool = False) -> Any:
@@ -61,22 +61,20 @@ def _judging(texts: JudgedTexts, pretrained: str | None, *, pool: str, weighted:
                         backbone=backbone, notes={"texts": told})  # fmt: skip
 
 
-SST2 = {
-    "train": "33514ffed113b636545ba5128e18b7764e4cfb32948b02aac97bd706d54421ac",
-    "dev": "e64c4c7a03b778f1a10e5ab11f83e792bced140f9a035f96b65bf45677ce847c",
-    "test": "fe89985524adb1e1e33ffc99a0100567fbcb8b855d3b7434ea79dd43b1b27431",
-}
-
-
 def _sst2() -> JudgedTexts:
-    """Sentences of film reviews, in the official parts.   Socher et al. 2013"""
-    origin, parts = "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2", []
-    for part, sha256 in SST2.items():
-        content = gzip.decompress(fetch(f"sst2/{part}.tsv.gz", f"{origin}/{part}.tsv", sha256)).decode()
-        rows = (line.rsplit("\t", 1) for line in content.rstrip("\n").split("\n"))
-        parts.append([Judged(text, None, int(label)) for text, label in rows])
-    train, valid, test = parts
-    return JudgedTexts(train, valid, test, ("negative", "positive"))
+    """Sentences of film reviews, in the official parts."""
+    texts = sst2()
+    train, valid, test = ([Judged(one.text, None, texts.classes.index(one.label)) for one in part]
+                          for part in (texts.train, texts.valid, texts.test))  # fmt: skip
+    return JudgedTexts(train, valid, test, texts.classes)
+
+
+def _snli() -> JudgedTexts:
+    """Pairs of sentences, and how the second stands to the first."""
+    pairs = snli()
+    train, valid, test = ([Judged(one.premise, one.hypothesis, RELATIONS.index(one.label)) for one in part]
+                          for part in (pairs.train, pairs.valid, pairs.test))  # fmt: skip
+    return JudgedTexts(train, valid, test, RELATIONS)
 
 
 def sst2_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
@@ -103,7 +101,7 @@ def snli_encoder(*, pretrained: str | None = None, frozen: bool = False, weighte
     pretrained, frozen, weighted, pool, labelled, backbone: see sst2-encoder
     score: how far it follows, as a number: the mean of what five people said of it
     """
-    return _judging(snli_agreement() if score else snli(), pretrained, pool=pool, weighted=weighted, frozen=frozen,
+    return _judging(snli_agreement() if score else _snli(), pretrained, pool=pool, weighted=weighted, frozen=frozen,
                     longest=longest, labelled=labelled, epochs=epochs, batch_size=batch_size, lr=lr,
                     backbone=backbone)  # fmt: skip
 

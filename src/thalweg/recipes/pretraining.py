@@ -29,27 +29,28 @@ def _texts(paragraphs: int | None) -> tuple[list[str], list[str], list[str]]:
     return train[:paragraphs], valid, test
 
 
-def _pretraining(task: Task, parts: tuple[list[str], list[str], list[str]], pieces: WordPieces, steps: int, batch_size: int,
+def _pretraining(task: Task, parts: tuple[list[str], list[str], list[str]], pieces: WordPieces, updates: int, batch_size: int,
                  lr: float, monitor: str, measured: int, **how: Any) -> Experiment:  # fmt: skip
     """The task learns from pairs of sentences; measured: paragraphs for validation, and for tests."""
     train = Pretraining(parts[0], pieces, batch_size, shuffle=True, **how)
     valid, test = (Pretraining(part[:measured], pieces, 64, **how) for part in parts[1:])
     notes = {"pairs": f"train {train.size:,}, valid {valid.size:,}, test {test.size:,}, {len(pieces):,} pieces of words",
              "parameters": f"{sum(p.numel() for p in task.parameters()):,}"}  # fmt: skip
-    return Experiment(task=task, train=train, valid=valid, test=test, steps=steps, clip=1.0, monitor=monitor,
+    return Experiment(task=task, train=train, valid=valid, test=test, steps=updates, clip=1.0, monitor=monitor,
                       optimizer=adamw(lr, betas=(0.9, 0.98), weight_decay=0.01), schedule=warmup(0.1, linear()),
-                      evaluate_every=max(1, steps // 5), notes=notes)  # fmt: skip
+                      evaluate_every=max(1, updates // 5), notes=notes)  # fmt: skip
 
 
-def bert_wikitext2(*, objective: Literal["mlm", "nsp", "sop", "unilm"] = "mlm",
-                   masking: Literal["token", "whole-word", "entity", "span"] = "token", steps: int = 10_000,
+def bert_wikitext2(*, objective: Literal["mlm", "nsp", "sop", "unilm", "permutation"] = "mlm",
+                   masking: Literal["token", "whole-word", "entity", "span"] = "token", updates: int = 10_000,
                    batch_size: int = 32, context: int = 96, vocab_size: int = 8000, embed_dim: int = 192, num_layers: int = 4,
                    lr: float = 1e-3, share: float = 0.15, paragraphs: int | None = None,
                    measured: int = 300) -> Experiment:  # fmt: skip
     """BERT learns from Wikipedia what is hidden of its sentences, others in each pass.   D2L 14.8-14.10, LEE BERT
 
     objective: mlm hidden tokens alone, as RoBERTa; nsp also whether a second sentence follows; sop whether two are in order;
-    unilm reads both ways, backwards only, or a first text whole and a second backwards, in turn
+    unilm reads both ways, backwards only, or a first text whole and a second backwards, in turn; permutation tells hidden
+    tokens one after the other in any order, by a stream of queries, as XLNet
     masking: what is hidden together; of spans a second head tells the tokens by the borders alone, as SpanBERT
     share: of the tokens that are hidden
     paragraphs: to learn from; if not given, all
@@ -59,14 +60,15 @@ def bert_wikitext2(*, objective: Literal["mlm", "nsp", "sop", "unilm"] = "mlm",
     encoder, tokenizer = small_encoder(parts[0], vocab_size=vocab_size, embed_dim=embed_dim, num_layers=num_layers,
                                        context=max(context, 128))  # fmt: skip
     pieces = WordPieces(tokenizer, marks=True)
-    model = build(MaskedEncoder, backbone=encoder, pairs=objective in ("nsp", "sop"), boundary=masking == "span")
+    model = build(MaskedEncoder, backbone=encoder, pairs=objective in ("nsp", "sop"), boundary=masking == "span",
+                  query=pieces.mask if objective == "permutation" else None)  # fmt: skip
     counts = Counter(token for paragraph in parts[0][:2000] for token in pieces.encode([paragraph])[0].ids[1:-1])
     task = build(MaskedModelling, model=model, tokenizer=tokenizer, frequent=counts.most_common(1)[0][0])
-    return _pretraining(task, parts, pieces, steps, batch_size, lr, "loss", measured, context=context, objective=objective,
+    return _pretraining(task, parts, pieces, updates, batch_size, lr, "loss", measured, context=context, objective=objective,
                         masking=masking, share=share)  # fmt: skip
 
 
-def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span"] = "token", steps: int = 10_000,
+def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span"] = "token", updates: int = 10_000,
                       batch_size: int = 32, context: int = 96, vocab_size: int = 8000, embed_dim: int = 192,
                       num_layers: int = 4, lr: float = 1e-3, share: float = 0.15, paragraphs: int | None = None,
                       measured: int = 300) -> Experiment:  # fmt: skip
@@ -83,14 +85,14 @@ def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span
                   num_heads=width // 32)  # fmt: skip
     task = build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder, num_outputs=1),
                  generator=build(MaskedEncoder, backbone=small), tokenizer=tokenizer)  # fmt: skip
-    return _pretraining(task, parts, pieces, steps, batch_size, lr, "f1", measured, context=context, masking=masking,
+    return _pretraining(task, parts, pieces, updates, batch_size, lr, "f1", measured, context=context, masking=masking,
                         share=share)  # fmt: skip
 
 
 def restoring_wikitext2(
     *,
     corruption: Literal["bart", "mask", "delete", "infill", "permute", "rotate", "t5", "mass"] = "infill",
-    steps: int = 10_000,
+    updates: int = 10_000,
     batch_size: int = 32,
     longest: int = 64,
     vocab_size: int = 8000,
@@ -127,6 +129,6 @@ def restoring_wikitext2(
     task = build(Transduction, model=model, tokenizer=text, longest=2 * longest, beam=1)
     notes = {"texts": f"train {train.size:,}, valid {valid.size:,}, test {test.size:,}, {len(subwords):,} sub-words",
              "parameters": f"{sum(p.numel() for p in model.parameters()):,}"}  # fmt: skip
-    return Experiment(task=task, train=train, valid=valid, test=test, steps=steps, clip=1.0, monitor="loss",
+    return Experiment(task=task, train=train, valid=valid, test=test, steps=updates, clip=1.0, monitor="loss",
                       optimizer=adamw(lr, betas=(0.9, 0.98), weight_decay=0.01), schedule=warmup(0.1, linear()),
-                      evaluate_every=max(1, steps // 5), notes=notes)  # fmt: skip
+                      evaluate_every=max(1, updates // 5), notes=notes)  # fmt: skip

@@ -27,13 +27,14 @@ def sentence_vectors(
     *,
     pairs: Literal["translations", "neighbours"] = "translations",
     pretrained: str | None = None,
-    steps: int = 5000,
+    updates: int = 5000,
     batch_size: int = 128,
     longest: int = 48,
     vocab_size: int = 8000,
     embed_dim: int = 192,
     num_layers: int = 2,
     lr: float = 1e-3,
+    limit: int | None = None,
     measured: int = 1000,
 ) -> Experiment:
     """Sentences are given vectors by which another is found: its translation, or the sentence that follows.   LEE BERT
@@ -41,6 +42,7 @@ def sentence_vectors(
     pairs: translations, English and French by one encoder, so that the languages share a space; neighbours, a sentence of
     Wikipedia and the next, told from the others of the batch: Quick-Thought (Logeswaran, Lee 2018, arXiv:1803.02893)
     pretrained: folder or hub id of a trained BERT, or a run of ours; if not given, a small one learns from nothing
+    limit: pairs to learn from; if not given, all
     measured: pairs for validation, and for tests, each of which is looked for among all
     """
     if pairs == "translations":
@@ -49,6 +51,7 @@ def sentence_vectors(
     else:
         train, valid, test = map(_neighbours, wikitext2())
         parts = [train, valid[:measured], test[:measured]]
+    parts[0] = parts[0][:limit]
     if pretrained:
         encoder, tokenizer = pretrained_encoder(pretrained)
     else:
@@ -67,6 +70,6 @@ def sentence_vectors(
     notes = {"pairs": ", ".join(f"{name} {len(part):,}" for name, part in zip(("train", "valid", "test"), parts, strict=True)),
              "encoder": f"{sum(p.numel() for p in encoder.parameters()):,} parameters"}  # fmt: skip
     return Experiment(task=task, train=stream(parts[0], batch_size, shuffle=True), valid=stream(parts[1], 250),
-                      test=stream(parts[2], 250), steps=steps, clip=1.0, monitor="mrr",
+                      test=stream(parts[2], 250), steps=updates, clip=1.0, monitor="mrr",
                       optimizer=adamw(lr if not pretrained else 0.05 * lr, weight_decay=0.01),
-                      schedule=warmup(0.1, linear()), evaluate_every=max(1, steps // 5), notes=notes)  # fmt: skip
+                      schedule=warmup(0.1, linear()), evaluate_every=max(1, updates // 5), notes=notes)  # fmt: skip

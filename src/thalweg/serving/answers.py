@@ -20,6 +20,7 @@ from thalweg.serving.schema import (
     Picture,
     Prediction,
     Prompt,
+    Said,
     Scene,
     Seen,
     Segments,
@@ -28,6 +29,7 @@ from thalweg.serving.schema import (
 )
 from thalweg.tasks.classification import Classification
 from thalweg.tasks.detection import Detection
+from thalweg.tasks.judgement import TextJudgement
 from thalweg.tasks.reading import Reading
 from thalweg.tasks.segmentation import Segmentation
 from thalweg.tasks.tagging import Tagging
@@ -133,13 +135,28 @@ def _read(name: str, content: bytes) -> Tensor:
 
 
 @torch.inference_mode()
-def judge(task: TextClassification, told: Told, top_k: int) -> Judgement:
+def judge(task: TextClassification | TextJudgement, told: Told, top_k: int) -> Judgement:
     """The labels of a text."""
     start = time.perf_counter()
-    predicted = task.predict({"text": [told.text]}, top_k=top_k)
+    try:
+        predicted = task.predict({"text": [told.text]}, top_k=top_k)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
     ranked = zip(predicted["label"][0], predicted["probability"][0].tolist(), strict=True)
     found = [Prediction(label=name, probability=probability) for name, probability in ranked]
     return Judgement(predictions=found, milliseconds=(time.perf_counter() - start) * 1e3)
+
+
+@torch.inference_mode()
+def say(task: Task, told: Told) -> Said:
+    """What a task says of a text. HTTPException (422) if it cannot read it."""
+    start = time.perf_counter()
+    try:
+        predicted = plain(task.predict({"text": [told.text]}))
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
+    answer = {name: value[0] for name, value in predicted.items()}
+    return Said(answer=answer, milliseconds=(time.perf_counter() - start) * 1e3)
 
 
 @torch.inference_mode()

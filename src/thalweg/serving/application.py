@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from thalweg import __version__
 from thalweg.data.images import FORMATS, PIXELS
-from thalweg.serving.answers import classify, continue_text, detect, draw, judge, repaint, segment
+from thalweg.serving.answers import classify, continue_text, detect, draw, judge, repaint, say, segment
 from thalweg.serving.limits import Limits, Turns
 from thalweg.serving.schema import (
     PROBLEMS,
@@ -29,12 +29,14 @@ from thalweg.serving.schema import (
     Judgement,
     Picture,
     Prompt,
+    Said,
     Scene,
     Segments,
     Told,
 )
 from thalweg.tasks.classification import Classification
 from thalweg.tasks.detection import Detection
+from thalweg.tasks.judgement import TextJudgement
 from thalweg.tasks.reading import Reading
 from thalweg.tasks.segmentation import Segmentation
 from thalweg.tasks.tagging import Tagging
@@ -86,7 +88,8 @@ def application(
     )
     app.add_middleware(Limits, max_bytes=bounds.bytes, max_requests=concurrency + waiting, timeout=timeout)
     task.eval().requires_grad_(False)
-    if isinstance(task, TextClassification):
+    continues = _continues(task)
+    if isinstance(task, TextClassification | TextJudgement) and task.classes:
         _classify_texts(app, task, turns)
     elif isinstance(task, Classification | Reading | Tagging):
         _classify_images(app, task, turns, bounds.pixels)
@@ -96,8 +99,10 @@ def application(
         _segment_images(app, task, turns, bounds.pixels)
     elif reads == "image":
         _repaint_images(app, task, turns, bounds.pixels)
-    else:
+    elif continues:
         _continue_texts(app, task, turns)
+    else:
+        _read_texts(app, task, turns)
     if draws := _draws(task):
         _draw_images(app, task, turns, bounds.pixels)
 
@@ -106,7 +111,7 @@ def application(
         """Whether the server lives, what it serves, and how busy it is."""
         state = turns.limiter.statistics()
         return Health(model=model, recipe=recipe, task=type(task).__name__, reads=reads, version=__version__,
-                      classes=len(classes) if classes else None, draws=draws,
+                      classes=len(classes) if classes else None, draws=draws, continues=continues,
                       uptime_seconds=time.monotonic() - started, running=state.borrowed_tokens,
                       waiting=state.tasks_waiting, limits=bounds)  # fmt: skip
 
@@ -132,14 +137,19 @@ def _reads(task: Task) -> Literal["image", "text"]:
     """What is sent to the task. ValueError if there is no way to serve it."""
     if (isinstance(task, Classification | Reading | Tagging) and task.reads == "image") or _draws(task):
         return "image"
-    if isinstance(task, TextClassification):
-        return "text"
-    if task.reads == "text" and {"length", "temperature", "seed"} <= set(inspect.signature(task.predict).parameters):
+    told = type(task).predict is not Task.predict and task.reads == "text"
+    asked = [one for one in inspect.signature(task.predict).parameters.values() if one.kind is one.KEYWORD_ONLY]
+    if told and (_continues(task) or all(one.default is not one.empty for one in asked)):
         return "text"
     raise ValueError(
         f"{type(task).__name__} cannot be served: expected a task that names or reads images, one that draws, or one that "
-        "classifies or continues texts"
+        "reads texts, with nothing else to be said"
     )
+
+
+def _continues(task: Task) -> bool:
+    """Whether it continues texts."""
+    return task.reads == "text" and {"length", "temperature", "seed"} <= set(inspect.signature(task.predict).parameters)
 
 
 def _draws(task: Task) -> bool:
@@ -218,7 +228,14 @@ def _continue_texts(app: FastAPI, task: Task, turns: Turns) -> None:
         return await turns.take(continue_text, task, prompt)
 
 
-def _classify_texts(app: FastAPI, task: TextClassification, turns: Turns) -> None:
+def _read_texts(app: FastAPI, task: Task, turns: Turns) -> None:
+    @app.post("/predict", responses=PROBLEMS, tags=["model"])
+    async def predict(told: Told) -> Said:
+        """What the model says of a text."""
+        return await turns.take(say, task, told)
+
+
+def _classify_texts(app: FastAPI, task: TextClassification | TextJudgement, turns: Turns) -> None:
     @app.post("/predict", responses=PROBLEMS, tags=["model"])
     async def predict(told: Told, top_k: TopK = 5) -> Judgement:
         """The labels of a text, the most probable first."""

@@ -77,12 +77,21 @@ class Prompt(BaseModel):
 
 
 class Told(BaseModel):
-    text: str = Field(max_length=100_000, description="What is to be classified.", examples=["a fine film"])
+    text: str = Field(
+        max_length=100_000, description="What is to be read; of two texts, with a tab between.", examples=["a fine film"]
+    )
 
 
 class Judgement(BaseModel):
     predictions: list[Prediction] = Field(description="The most probable labels, best first.")
     milliseconds: float = Field(description="Time to predict, without the time to wait.", examples=[2.1])
+
+
+class Said(BaseModel):
+    answer: dict[str, Any] = Field(
+        description="What the model says of the text, by name.", examples=[{"text": "Rome", "start": 17, "end": 21}]
+    )
+    milliseconds: float = Field(description="Time to predict, without the time to wait.", examples=[9.3])
 
 
 class Continuation(BaseModel):
@@ -107,6 +116,7 @@ class Health(BaseModel):
     reads: Literal["image", "text"]
     classes: int | None = Field(description="How many labels there are.", examples=[10])
     draws: bool = Field(description="Whether it draws what it predicts, at /predict/picture.")
+    continues: bool = Field(description="Whether it continues texts, at /generate.")
     version: str = Field(description="Of Thalweg.", examples=["0.1.0"])
     uptime_seconds: float
     running: int = Field(description="Answers being computed.")

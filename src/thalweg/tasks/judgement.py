@@ -18,7 +18,7 @@ from thalweg.training import Task
 from thalweg.vocabulary import Batch
 
 
-class Judgement(Task):
+class TextJudgement(Task):
     """A class of every text, or of every pair of texts.   loss = - log softmax(model(tokens, mask, segment))[label]
 
     batch: tokens, mask, segment [batch time], label [batch].   classes: their names.   pairs: whether texts come in pairs.
@@ -81,10 +81,10 @@ class Judgement(Task):
         return {"confusion": figures.confusion(self.metrics["confusion"].compute(), self.classes)} | layer_shares(self.model)
 
 
-class Score(Judgement):
+class Score(TextJudgement):
     """A number of every text, or of every pair of texts, such as how much they say the same.   loss = (model(...) - target)^2
 
-    batch: tokens, mask, segment [batch time], target [batch 1].   tokenizer, longest, pairs: see `Judgement`.
+    batch: tokens, mask, segment [batch time], target [batch 1].   tokenizer, longest, pairs: see `TextJudgement`.
     spearman: of the ranks of what is said and what is true, which no scale changes; pearson: of the numbers.
     """
 

@@ -41,7 +41,7 @@ class SentenceVectors(Task):
 
     def embed(self, tokens: Tensor, mask: Tensor) -> Float[Tensor, "batch embed"]:
         """The vectors of texts that are tokens already."""
-        states = self.model(tokens, None if mask.all() else mask)
+        states = self.model(tokens, None if not self.training and mask.all() else mask)
         states = states.to(torch.promote_types(states.dtype, torch.float32))
         # of the tokens the sum, not the mean: they have the same direction
         return normalize(states[:, 0] if self.pool == "first" else (states * mask[..., None]).sum(1), dim=-1)

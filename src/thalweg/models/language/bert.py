@@ -94,6 +94,15 @@ class BERT(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
 
+    def embedded(self, tokens: Tensor, segment: Tensor | None = None) -> Float[Tensor, "batch time embed"]:
+        """Tokens with their places and segments."""
+        time, context = tokens.shape[1], self.position.num_embeddings
+        if time > context:
+            raise ValueError(f"tokens: {time} of them, the model reads at most context={context}")
+        x = self.embedding(tokens) + self.position.weight[:time]
+        x = x + (self.segment.weight[0] if segment is None else self.segment(segment))
+        return self.dropout(self.embedding_norm(x))
+
     def layers(
         self,
         tokens: Int[Tensor, "batch time"],
@@ -101,12 +110,7 @@ class BERT(nn.Module):
         segment: Int[Tensor, "batch time"] | None = None,
     ) -> list[Float[Tensor, "batch time embed"]]:
         """What the embedding says of each token, and then each block."""
-        time, context = tokens.shape[1], self.position.num_embeddings
-        if time > context:
-            raise ValueError(f"tokens: {time} of them, the model reads at most context={context}")
-        x = self.embedding(tokens) + self.position.weight[:time]
-        x = x + (self.segment.weight[0] if segment is None else self.segment(segment))
-        states = [self.dropout(self.embedding_norm(x))]
+        states = [self.embedded(tokens, segment)]
         seen = mask[:, None, None] if mask is not None and mask.ndim == 2 else None if mask is None else mask[:, None]
         for block in self.blocks:
             states.append(block(states[-1], seen))
