@@ -383,7 +383,7 @@ def texts(rows: Sequence[tuple[str, str, str]], *, columns: int = 100) -> "Figur
     lines = list[tuple[str, str]]()
     for text, words, colour in rows:
         lines += [(line, "black") for line in textwrap.wrap(text, columns) or [""]] + [(words, colour), ("", "black")]
-    figure, axes = new_figure(0.085 * columns + 0.4, 0.2 * len(lines) + 0.4)
+    figure, axes = new_figure(0.066 * columns + 0.4, 0.2 * len(lines) + 0.4)
     axis = axes[0, 0]
     axis.axis("off")
     axis.set_ylim(len(lines), 0)

@@ -159,6 +159,11 @@ def test_reviews_of_imdb_are_read_from_their_archive(tmp_path, monkeypatch):
     assert found.test[0] == Text("test pos 0  end", "positive", "aclImdb/test/pos/0_1.txt")
     monkeypatch.setenv("THALWEG_DATA", str(tmp_path / "none"))
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "none"))
+    (tmp_path / "none" / "imdb").mkdir(parents=True)
+    (tmp_path / "none" / "imdb" / "aclImdb_v1.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"aclImdb_v1\.tar\.gz is damaged"):
+        imdb()
+    (tmp_path / "none" / "imdb" / "aclImdb_v1.tar.gz").unlink()
     with pytest.raises(MissingData, match=r"aclImdb_v1\.tar\.gz and .* are neither in THALWEG_DATA nor in the cache"):
         imdb()
 

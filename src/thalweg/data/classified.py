@@ -9,8 +9,10 @@ import csv
 import gzip
 import hashlib
 import json
+import lzma
 import re
 import tarfile
+import zlib
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from thalweg.data.folders import PARTS, Faults
 from thalweg.data.pairs import PAD
-from thalweg.data.sources import MissingData, fetch, find
+from thalweg.data.sources import MissingData, find
 from thalweg.data.streams import ByLength
 from thalweg.vocabulary import Batch
 
@@ -94,37 +96,37 @@ def apart(texts: Iterable[Text], shares: Sequence[float] = (0.15, 0.15)) -> tupl
     return parts
 
 
+POLARITY = ("negative", "positive")
+
+
+def _lines_of(name: str, origin: str) -> list[str]:
+    """The lines of a file compressed by gzip."""
+    if (path := find(name)) is None:
+        raise MissingData(f"{name} is neither in THALWEG_DATA nor in the cache: {origin}")
+    try:
+        return gzip.decompress(path.read_bytes()).decode().rstrip("\n").split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
 def sst2() -> ClassifiedTexts:
     """9,613 sentences of film reviews in lower case, negative or positive.   Socher et al. 2013; D2L 15.1
 
     Whole sentences alone: 6,920 to train on, 872 and 1,821 in the official other parts.
     """
-    sums = {
-        "train": "33514ffed113b636545ba5128e18b7764e4cfb32948b02aac97bd706d54421ac",
-        "dev": "e64c4c7a03b778f1a10e5ab11f83e792bced140f9a035f96b65bf45677ce847c",
-        "test": "fe89985524adb1e1e33ffc99a0100567fbcb8b855d3b7434ea79dd43b1b27431",
-    }
-    origin, parts = "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/master/data/SST2", []
-    for part, sha256 in sums.items():
-        content = fetch(f"sst2/{part}.tsv.gz", f"{origin}/{part}.tsv", sha256)
-        rows = (line.rsplit("\t", 1) for line in gzip.decompress(content).decode().rstrip("\n").split("\n"))
+    origin, parts = "github.com/clairett/pytorch-sentiment-classification, its files compressed by gzip", []
+    for part in ("train", "dev", "test"):
+        rows = (line.rsplit("\t", 1) for line in _lines_of(f"sst2/{part}.tsv.gz", origin))
         parts.append([Text(text, POLARITY[int(label)]) for text, label in rows])
     train, valid, test = parts
     return ClassifiedTexts(train, valid, test, POLARITY)
 
 
-POLARITY = ("negative", "positive")
-
-
 def movie_reviews() -> ClassifiedTexts:
     """10,662 sentences of film reviews, negative or positive; a tenth for validation, one for tests.   Pang, Lee 2005"""
-    found = []
-    for name, label in (("neg", "negative"), ("pos", "positive")):
-        place = f"mr-rotten-tomatoes/rt-polaritydata/rt-polarity.{name}.gz"
-        if (path := find(place)) is None:
-            raise MissingData(f"{place} is neither in THALWEG_DATA nor in the cache: rt-polaritydata.tar.gz, as UTF-8, of "
-                              "http://www.cs.cornell.edu/people/pabo/movie-review-data")  # fmt: skip
-        found += [Text(line.strip(), label) for line in gzip.decompress(path.read_bytes()).decode().split("\n") if line.strip()]
+    origin = "rt-polaritydata.tar.gz of http://www.cs.cornell.edu/people/pabo/movie-review-data, as UTF-8 and by gzip"
+    found = [Text(line.strip(), label) for name, label in zip(("neg", "pos"), POLARITY, strict=True)
+             for line in _lines_of(f"mr-rotten-tomatoes/rt-polaritydata/rt-polarity.{name}.gz", origin)]  # fmt: skip
     train, valid, test = apart(dict.fromkeys(found), (0.1, 0.1))
     return ClassifiedTexts(train, valid, test, POLARITY)
 
@@ -140,11 +142,14 @@ def imdb() -> ClassifiedTexts:
         raise MissingData(f"{' and '.join(names)} are neither in THALWEG_DATA nor in the cache: "
                           "https://ai.stanford.edu/~amaas/data/sentiment")  # fmt: skip
     parts: dict[str, list[Text]] = {"train": [], "test": []}
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if match := re.search(r"(train|test)/(neg|pos)/[^/]+\.txt$", member.name):
-                text = archive.extractfile(member).read().decode().replace("<br />", " ")  # type: ignore[union-attr]
-                parts[match[1]].append(Text(text, POLARITY[match[2] == "pos"], member.name))
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if match := re.search(r"(train|test)/(neg|pos)/[^/]+\.txt$", member.name):
+                    text = archive.extractfile(member).read().decode().replace("<br />", " ")  # type: ignore[union-attr]
+                    parts[match[1]].append(Text(text, POLARITY[match[2] == "pos"], member.name))
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     train, valid, _ = apart(parts["train"], (0.1, 0))
     return ClassifiedTexts(train, valid, parts["test"], POLARITY)
 
@@ -228,7 +233,7 @@ def _parts(folder: Path) -> dict[str, Path]:
 
 def _folder(root: Path, faults: Faults) -> Iterator[Text]:
     for path in sorted(root.rglob("*")):
-        if not path.is_file() or path.name.startswith(".") or path.parent == root:
+        if not path.is_file() or path.parent == root or any(part.startswith(".") for part in path.relative_to(root).parts):
             continue
         if text := " ".join(decoded(path.read_bytes()).split()):
             place = str(path.relative_to(root))
@@ -243,20 +248,13 @@ def _folder(root: Path, faults: Faults) -> Iterator[Text]:
 def decoded(content: bytes) -> str:
     """A text in UTF-8, or UTF-16 with its mark; bytes that are neither stay, as surrogates that `foreign` finds."""
     if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        return content.decode("utf-16", errors="surrogateescape")
+        return content.decode("utf-16", errors="replace")
     return content.decode("utf-8-sig", errors="surrogateescape")
 
 
 def foreign(text: str) -> bool:
     """Whether a text has bytes that `decoded` could not read, or zeros, which no text has."""
     return "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def _lines(path: Path) -> str:
-    try:
-        return decoded(path.read_bytes())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"data={path}: cannot be read: {error}") from error
 
 
 def _taken(text: object, label: object, place: str, faults: Faults) -> Iterator[Text]:
@@ -277,7 +275,7 @@ def _column(names: Sequence[str], kind: str) -> int | None:
 
 
 def _rows(path: Path, faults: Faults) -> Iterator[Text]:
-    content = _lines(path).replace("\0", "\udc00")
+    content = decoded(path.read_bytes()).replace("\0", "\udc00")
     first = content.partition("\n")[0]
     reader = csv.reader(content.splitlines(keepends=True), delimiter=max("\t,;", key=first.count))
     csv.field_size_limit(2**24)
@@ -303,7 +301,7 @@ def _rows(path: Path, faults: Faults) -> Iterator[Text]:
 
 
 def _objects(path: Path, faults: Faults) -> Iterator[Text]:
-    for number, line in enumerate(_lines(path).split("\n"), 1):
+    for number, line in enumerate(decoded(path.read_bytes()).split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -68,6 +68,8 @@ def _known(texts: Sequence[str], least: int, vectors: Path | None) -> tuple[str,
     vector = dict(zip(*read_vectors(vectors), strict=True))
     often = {*words.split()}
     words = " ".join(word for word in frequent(texts, 1).split() if word in often or word in vector)
+    if not any(word in vector for word in words.split()):
+        raise ValueError(f"vectors={vectors}: none of the words of these texts has one")
     told += f", or have a vector; {sum(word in vector for word in words.split()):,} of {len(words.split()):,} have one"
     return words, vector, told
 

@@ -66,5 +66,6 @@ class Entailment(TextClassification):
         pair = {name: x[longest : longest + 1] for name, x in batch.items() if name != "label"}
         with torch.no_grad():
             looked: Any = self.model.alignment(**pair)  # type: ignore[operator]
-        sides = (self.reader.pieces(pair[f"{side}_tokens"][0].tolist()) for side in ("source", "target"))
-        return {**super().figures(batch), "alignment": figures.alignment(looked[0], *sides)}
+        sides = [self.reader.pieces(pair[f"{side}_tokens"][pair[f"{side}_mask"]].tolist()) for side in ("source", "target")]
+        drawn = figures.alignment(looked[0, : len(sides[1]), : len(sides[0])], *sides)
+        return {**super().figures(batch), "alignment": drawn}

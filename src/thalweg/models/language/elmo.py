@@ -4,7 +4,7 @@ f^0_t = b^0_t = embedding(token_t);   f^k_t = lstm_k(f^{k-1}_t, f^k_{t-1}),   b^
 k > 1 what the layer below says is added;
 p(token_{t+1} | those before) = softmax(E f^K_t + c),   p(token_{t-1} | those after) = softmax(E b^K_t + c), E the embedding
 The two directions never meet, or a word could see itself; each layer of the one stands beside the same of the other:
-h^k_t = [f^k_t, b^k_t], and what a task reads is gamma sum_k softmax(w)_k h^k_t, with w and gamma its own to learn.
+h^k_t = [f^k_t, b^k_t], and what a task reads is gamma sum_k softmax(w)_k norm(h^k_t), with w and gamma its own to learn.
 Peters et al. 2018, "Deep contextualized word representations", arXiv:1802.05365.   D2L 14.8, LEE: ELMo
 """
 
