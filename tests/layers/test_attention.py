@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from thalweg.layers.attention import KeyValueCache, attention
-from thalweg.layers.norms import rms_norm
-from thalweg.layers.position import rotate, rotation
+from thalweg.layers.norms import RMSNorm, rms_norm
+from thalweg.layers.position import rotate, rotation, slowed
 
 
 def double(*shape):
@@ -112,3 +112,59 @@ def test_the_root_mean_square_norm_is_its_formula_in_values_and_gradients():
     weight = torch.randn_like(x)
     assert close(torch.autograd.grad(ours, x, weight)[0], torch.autograd.grad(naive, x, weight)[0])
     assert close(ours, torch.nn.functional.rms_norm(x, (5,), eps=1e-3))
+
+
+def test_a_norm_with_gains_is_its_formula_in_values_and_gradients_and_in_the_type_that_it_reads():
+    norm, x = RMSNorm(5, 1e-3).double(), double(2, 3, 5)
+    torch.nn.init.normal_(norm.weight)
+    ours, naive = norm(x), norm.weight * rms_norm(x, 1e-3)
+    assert close(ours, naive)
+    weight = torch.randn_like(x)
+    for one, other in zip(*(torch.autograd.grad(y, (x, norm.weight), weight) for y in (ours, naive)), strict=True):
+        assert close(one, other)
+    assert norm.float()(x.bfloat16()).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_one_query_a_head_that_shares_keys_reads_them_as_if_each_had_its_own(masked):
+    query, key, value = double(2, 6, 1, 4), double(2, 3, 7, 4), double(2, 3, 7, 5)
+    mask = None
+    if masked:
+        mask = torch.rand(2, 1, 1, 7) < 0.5
+        mask[0] = False  # nothing to read: zeros
+    ours = attention(query, key, value, mask, causal=True)
+    own = attention(query, *(x.repeat_interleave(2, 1) for x in (key, value)), mask, causal=True)
+    assert close(ours, own)
+    assert not masked or not ours[0].any()
+    weight = torch.randn_like(ours)
+    inputs = query, key, value
+    for one, other in zip(*(torch.autograd.grad(y, inputs, weight) for y in (ours, own)), strict=True):
+        assert close(one, other)
+
+
+def test_texts_that_start_at_places_of_their_own_are_turned_as_each_alone():
+    x = double(3, 2, 4, 6)
+    slower = [1.0, 2.0, 3.0]
+    together = rotate(x, rotation(torch.tensor([0, 5, 11]), 4, 6, x, 50.0, slower))
+    for row, start in enumerate((0, 5, 11)):
+        assert close(together[row], rotate(x[row], rotation(start, 4, 6, x, 50.0, slower)))
+
+
+def test_slower_turns_are_their_definition():
+    """Frequencies by wave length, as Llama 3.1 was published with."""
+    dim, base, factor, low, high, context = 16, 5000.0, 8.0, 1.0, 4.0, 512
+    found = slowed(dim, base, factor, low, high, context)
+    for pair, slower in enumerate(found):
+        frequency = base ** (-2 * pair / dim)
+        wave = 2 * math.pi / frequency
+        if wave < context / high:
+            wanted = frequency
+        elif wave > context / low:
+            wanted = frequency / factor
+        else:
+            smooth = (context / wave - low) / (high - low)
+            wanted = (1 - smooth) * frequency / factor + smooth * frequency
+        assert frequency / slower == pytest.approx(wanted, rel=1e-12)
+    assert found[0] == 1
+    assert found[-1] == factor
+    assert any(1 < slower < factor for slower in found)

@@ -11,6 +11,7 @@ import torch
 from thalweg.build import build, load, save
 from thalweg.data.text import Characters, Partition, Windows
 from thalweg.models.language.gpt import GPT
+from thalweg.models.language.llama import Llama
 from thalweg.models.language.recurrent import RecurrentLanguageModel
 from thalweg.models.language.rotary_gpt import RotaryGPT
 from thalweg.tasks.language_modelling import LanguageModelling
@@ -116,10 +117,11 @@ def bigram_entropy(tokens):
     return float(-(counts[counts > 0] * p[counts > 0].log()).sum() / counts.sum())
 
 
-@pytest.mark.parametrize(("family", "most"), [("rotary", 0.6), ("gpt", 0.75)])
+@pytest.mark.parametrize(("family", "most"), [("rotary", 0.6), ("gpt", 0.75), ("llama", 0.75)])
 def test_a_small_model_learns_more_of_a_text_than_pairs_of_characters_tell(family, most):
     size = {"vocab_size": len(ALPHABET), "embed_dim": 64, "num_layers": 2, "num_heads": 2}
-    model = build(RotaryGPT, **size) if family == "rotary" else build(GPT, context=64, **size)
+    more = {"rotary": {}, "gpt": {"context": 64}, "llama": {"context": 64, "num_key_value_heads": 1, "hidden_dim": 128}}
+    model = build({"rotary": RotaryGPT, "gpt": GPT, "llama": Llama}[family], **size, **more[family])
     tokens = Characters(ALPHABET).encode(ZEN)
     experiment = Experiment(
         task=build(LanguageModelling, model=model, alphabet=ALPHABET, context=64),

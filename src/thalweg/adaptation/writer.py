@@ -8,6 +8,7 @@ import torch
 from torch import Generator
 
 from thalweg import public
+from thalweg.adaptation.packed import packed
 from thalweg.data.tokens import Tokens, tokens_of_folder, tokens_of_gguf
 from thalweg.decoding.continuous import ContinuousBatch
 from thalweg.decoding.sampling import repetition_penalty, sampling
@@ -17,8 +18,9 @@ from thalweg.models.language.llama import Llama
 from thalweg.training.machine import default_device, native_bf16
 from thalweg.vocabulary import LanguageModel
 
+Q4_1 = 3  # the type of a GGUF file whose weights `packed` holds as they are
 FAMILIES = {"llama": Llama, "gpt2": GPT}  # by the model_type of a config.json
-Weights = Literal["auto", "fp32", "bf16"]
+Weights = Literal["auto", "fp32", "bf16", "int4"]
 
 
 class Text:
@@ -131,7 +133,8 @@ def writer(
 ) -> Writer:
     """The writer of a GGUF file, a folder of transformers, or a Hugging Face id.
 
-    weights: bf16 where that is native, if auto.   device: the accelerator where there is one, if None.
+    weights: if auto, fp32 where bf16 is not native, int4 of a GGUF file of four bits on a CPU, see `PackedLinear`, else bf16.
+    device: the accelerator where there is one, if None.
     context: at most, and by default, the model's own.
     ValueError for a family that is not known or an argument that is wrong; CorruptFile if a file is damaged.
     """
@@ -144,8 +147,14 @@ def writer(
         raise ValueError(f"{source}: config.json says model_type={kind!r}, expected one of {', '.join(FAMILIES)}")
     model: Any = public.pretrained(FAMILIES[kind], path)
     where = torch.device(device) if device else default_device()
-    narrow = weights == "bf16" or (weights == "auto" and native_bf16(where))
-    model = model.to(where, torch.bfloat16 if narrow else torch.float32).requires_grad_(False)
+    if weights == "auto":
+        few = where.type == "cpu" and path.suffix == ".gguf" and GGUF(path).metadata.get("general.file_type") == Q4_1
+        weights = "fp32" if not native_bf16(where) else "int4" if few else "bf16"
+    if weights == "int4":
+        if where.type != "cpu":
+            raise ValueError(f"weights='int4', device={where}: expected device='cpu', whose kernels unpack four bits")
+        model = packed(model)
+    model = model.to(where, torch.float32 if weights == "fp32" else torch.bfloat16).requires_grad_(False)
     if context is not None and not 2 <= context <= model.context:
         raise ValueError(f"context={context}: expected 2 to {model.context}, what the model can read")
     return Writer(model, tokens, name=name, context=context or model.context, places=places)

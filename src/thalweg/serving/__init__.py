@@ -24,7 +24,7 @@ def serve(
     waiting: int = 16,
     timeout: float = 30.0,
     max_new_tokens: int | None = None,
-    weights: Literal["auto", "fp32", "bf16"] = "auto",
+    weights: Literal["auto", "fp32", "bf16", "int4"] = "auto",
     device: str | None = None,
     context: int | None = None,
 ) -> None:
@@ -39,7 +39,7 @@ def serve(
     waiting: requests that may wait for their turn; the next is told to come back
     timeout: seconds for a request to come in, and for it to get its turn
     max_new_tokens: of an answer of a language model at most
-    weights: the numbers that a language model is kept in; bf16 where that is native, if auto
+    weights: the numbers that a language model is kept in; if auto, as the file has them, where the machine is fast at it
     device: of a language model: cpu, cuda, cuda:1, mps; the accelerator, if there is one
     context: tokens of a text and its answer at most; the language model's own, if none is given
 

@@ -22,7 +22,7 @@ def generate(
     repetition_penalty: float = 1.0,
     seed: int = 0,
     stop: str | None = None,
-    weights: Literal["auto", "fp32", "bf16"] = "auto",
+    weights: Literal["auto", "fp32", "bf16", "int4"] = "auto",
     device: str | None = None,
     context: int | None = None,
 ) -> Iterator[str]:
@@ -36,7 +36,7 @@ def generate(
     repetition_penalty: makes what was said before less likely; 1.1 is usual
     seed: the same gives the same text
     stop: text that ends the answer
-    weights: the numbers that the model is kept in; bf16 where that is native, if auto
+    weights: the numbers that the model is kept in; if auto, as the file has them, where the machine is fast at it
     device: cpu, cuda, cuda:1, mps; the accelerator, if there is one
     context: tokens read at most; the model's own, if none is given
     """
@@ -62,7 +62,7 @@ def chat(
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
     seed: int = 0,
-    weights: Literal["auto", "fp32", "bf16"] = "auto",
+    weights: Literal["auto", "fp32", "bf16", "int4"] = "auto",
     device: str | None = None,
     context: int | None = None,
 ) -> None:
@@ -76,7 +76,7 @@ def chat(
     min_p: draw from tokens that have at least this share of the likeliest one's probability
     repetition_penalty: makes what was said before less likely; 1.1 is usual
     seed: the same gives the same answers
-    weights: the numbers that the model is kept in; bf16 where that is native, if auto
+    weights: the numbers that the model is kept in; if auto, as the file has them, where the machine is fast at it
     device: cpu, cuda, cuda:1, mps; the accelerator, if there is one
     context: tokens of a conversation at most; the model's own, if none is given
     """
