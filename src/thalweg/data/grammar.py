@@ -30,7 +30,7 @@ def _verb_phrase(draw: random.Random, depth: int) -> str:
     return f"( vp {phrase} ( pp with {_noun_phrase(draw, depth + 1)} ) )" if draw.random() < 0.25 else phrase
 
 
-def trees(count: int = 6000, held_out: int = 200, seed: int = 0) -> Corpus:
+def trees(count: int = 6000, held_out: int = 100, seed: int = 0) -> Corpus:
     """Different sentences, each with its tree; no sentence is in two parts."""
     draw, made = random.Random(seed), dict[Pair, None]()
     for _ in range(count):
