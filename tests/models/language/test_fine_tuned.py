@@ -32,7 +32,7 @@ def test_a_mixture_of_layers_is_its_formula_in_values_and_gradients():
     mixture = LayerMixture(3).double()
     torch.nn.init.normal_(mixture.weight)
     torch.nn.init.constant_(mixture.gamma, 1.7)
-    exponents = [float(w) for w in mixture.weight.exp()]
+    exponents = mixture.weight.exp().tolist()
     naive = sum(1.7 * exponent / sum(exponents) * x for exponent, x in zip(exponents, layers, strict=True))
     equal_with_gradients(mixture(layers), naive, layers)
     torch.testing.assert_close(LayerMixture(3)(layers), sum(layers) / 3, check_dtype=False)
