@@ -78,7 +78,9 @@ class TextJudgement(Task):
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """What was taken for what; and how much of each layer is read, if that is learned."""
-        return {"confusion": figures.confusion(self.metrics["confusion"].compute(), self.classes)} | layer_shares(self.model)
+        return {"confusion": figures.confusion(self.metrics["confusion"].compute(), self.classes)} | layer_shares(
+            self.model.reading
+        )
 
 
 class Score(TextJudgement):
@@ -115,13 +117,12 @@ class Score(TextJudgement):
         with torch.no_grad():
             points = torch.cat([batch["target"].float(), self.said(batch)], 1).cpu()
         drawn = figures.scatter(points, torch.zeros(len(points), dtype=torch.long), ("said, by what is true",))
-        return {"said and true": drawn} | layer_shares(self.model)
+        return {"said and true": drawn} | layer_shares(self.model.reading)
 
 
-def layer_shares(model: Any) -> dict[str, Figure]:
-    """A drawing of the weight of each layer of a `LayerMixture`, if the model has one."""
-    mixture = getattr(model, "mixture", None)
-    if mixture is None:
+def layer_shares(reading: Any) -> dict[str, Figure]:
+    """A drawing of the weight of each layer, if they are mixed."""
+    if reading.mix is None:
         return {}
-    shares = mixture.shares().tolist()
+    shares = reading.mix.weight.softmax(0).tolist()
     return {"layers": figures.bars(["embedding", *map(str, range(1, len(shares)))], {"weight": shares})}

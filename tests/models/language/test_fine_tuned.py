@@ -1,4 +1,4 @@
-"""Heads on an encoder: four kinds of answers, a mixture of layers, and an encoder that stays as it is."""
+"""Heads on an encoder: four kinds of answers, a mix of layers, and an encoder that stays as it is."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from thalweg.build import build, load, save
 from thalweg.data.labelled import WordsInPieces
 from thalweg.data.wordpieces import WordPieces, learn_wordpieces
 from thalweg.models.language.bert import BERT
-from thalweg.models.language.fine_tuned import LayerMixture, OfText, OfTokens, OfWords
+from thalweg.models.language.fine_tuned import OfText, OfTokens, OfWords
 from thalweg.training.optimisers import discriminative_adamw
 
 TOKENIZER = learn_wordpieces(["the running runner runs", "a walker walks, walking on"] * 5, 60)
@@ -27,33 +27,22 @@ def texts():
     return torch.randint(5, 60, (2, 9)), mask, (torch.arange(9) > 3).long().expand(2, 9)
 
 
-def test_a_mixture_of_layers_is_its_formula_in_values_and_gradients():
-    layers = [torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
-    mixture = LayerMixture(3).double()
-    torch.nn.init.normal_(mixture.weight)
-    torch.nn.init.constant_(mixture.gamma, 1.7)
-    exponents = mixture.weight.exp().tolist()
-    naive = sum(1.7 * exponent / sum(exponents) * x for exponent, x in zip(exponents, layers, strict=True))
-    equal_with_gradients(mixture(layers), naive, layers)
-    torch.testing.assert_close(LayerMixture(3)(layers), sum(layers) / 3, check_dtype=False)
-
-
 @pytest.mark.parametrize("pool", ["mean", "first"])
 def test_a_text_is_judged_by_the_mean_of_its_tokens_or_by_the_first(pool):
     model = OfText(encoder(), 3, pool=pool, dropout=0.0).double().eval()
     tokens, mask, segment = texts()
-    states = model.backbone(tokens, mask, segment)
+    states = model.reading.backbone(tokens, mask, segment)
     if pool == "mean":
         x = torch.stack([row[real].mean(0) for row, real in zip(states, mask, strict=True)])
     else:
-        x = torch.tanh(states[:, 0] @ model.backbone.pooler.weight.T + model.backbone.pooler.bias)
+        x = torch.tanh(states[:, 0] @ model.reading.backbone.pooler.weight.T + model.reading.backbone.pooler.bias)
     parameters = [p for p in model.parameters() if p.requires_grad]
     equal_with_gradients(model(tokens, mask, segment), x @ model.head.weight.T + model.head.bias, parameters)
 
 
 def test_tokens_are_judged_each_by_itself():
     model = OfTokens(encoder(), 2, dropout=0.0).double().eval()
-    states = model.backbone(*texts())
+    states = model.reading.backbone(*texts())
     said = torch.stack([torch.stack([model.head.weight @ x + model.head.bias for x in row]) for row in states])
     equal_with_gradients(model(*texts()), said, [p for p in model.parameters() if p.requires_grad])
 
@@ -67,22 +56,22 @@ def test_words_are_judged_by_their_first_pieces_in_the_text_that_all_pieces_are(
     said = model(tokens, letters, tokens != 0)
     for row, words in enumerate(sentences):
         text = pieces.tokenizer.encode(" ".join(words))
-        alone = model.head(model.backbone(torch.tensor([text.ids])))[0]
+        alone = model.head(model.reading.backbone(torch.tensor([text.ids])))[0]
         first = [text.word_ids.index(number) for number in range(len(words))]
         assert len(text.ids) > len(words) + 2 or row
         torch.testing.assert_close(said[row, : len(words)], alone[first], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [OfText, OfTokens])
-def test_a_frozen_encoder_stays_as_it_is_and_a_mixture_above_it_learns(make):
+def test_a_frozen_encoder_stays_as_it_is_and_a_mix_above_it_learns(make):
     model = make(encoder(), 2, frozen=True, weighted=True).train()
     before = {name: p.clone() for name, p in model.named_parameters()}
-    assert not model.backbone.training
+    assert not model.reading.backbone.training
     optimizer = discriminative_adamw(0.1)(model)
     model(*texts()).square().sum().backward()
     optimizer.step()
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert moved == {"mixture.weight", "mixture.gamma", "head.weight", "head.bias"}
+    assert moved == {"reading.mix.weight", "reading.mix.scale", "head.weight", "head.bias"}
     free = make(encoder(), 2).train()
     before = {name: p.clone() for name, p in free.named_parameters()}
     optimizer = discriminative_adamw(0.1, backbone=0.01)(free)
@@ -90,8 +79,8 @@ def test_a_frozen_encoder_stays_as_it_is_and_a_mixture_above_it_learns(make):
     optimizer.step()
     change = {name: float((p - before[name]).abs().max()) for name, p in free.named_parameters()}
     assert change["head.weight"] == pytest.approx(0.1, rel=0.01)
-    assert change["backbone.blocks.0.mlp.up.weight"] == pytest.approx(0.001, rel=0.01)
-    assert change["backbone.pooler.weight"] == 0  # what only pre-training needs
+    assert change["reading.backbone.blocks.0.mlp.up.weight"] == pytest.approx(0.001, rel=0.01)
+    assert change["reading.backbone.pooler.weight"] == 0  # what only pre-training needs
 
 
 def test_a_fine_tuned_model_comes_back_from_its_folder(tmp_path):

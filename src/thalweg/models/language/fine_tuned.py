@@ -8,63 +8,41 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from thalweg.layers.layer_mix import LayerMix
 from thalweg.models.language.bert import BERT
 
 
-class LayerMixture(nn.Module):
-    """A mean of what all layers say, with weights that are learned: some tasks need less than the last layer has made of it.
+class Reading(nn.Module):
+    """What an encoder makes of each token: its last layer, or a mix of all. tokens, mask, segment -> [batch time embed]
 
-    y = gamma sum_l softmax(weight)_l x_l.   layers: [layer] of [batch time embed] -> [batch time embed]
-    Peters et al. 2018, arXiv:1802.05365.   LEE BERT
+    weighted: the mix, whose weights are learned: some tasks need less than the last layer has made of it.
+    frozen: the encoder stays as it is, and drops nothing out; only what is above learns.
     """
 
-    def __init__(self, num_layers: int):
-        super().__init__()
-        self.weight, self.gamma = nn.Parameter(torch.zeros(num_layers)), nn.Parameter(torch.ones(()))
-
-    def shares(self) -> Float[Tensor, " layer"]:
-        """The weight of each layer, the embedding first; they sum to 1."""
-        return self.weight.softmax(0)
-
-    def forward(self, layers: list[Tensor]) -> Tensor:
-        mixed = layers[0] * self.shares()[0]
-        for share, x in zip(self.shares()[1:], layers[1:], strict=True):
-            mixed = mixed + share * x
-        return self.gamma * mixed
-
-
-class Headed(nn.Module):
-    """What the heads below have in common: the vectors of the tokens.
-
-    weighted: a mixture of all layers in place of the last.   frozen: the encoder stays as it is, only what is above learns.
-    """
-
-    def __init__(self, backbone: BERT, num_outputs: int, weighted: bool, frozen: bool, dropout: float):
+    def __init__(self, backbone: BERT, weighted: bool, frozen: bool):
         super().__init__()
         self.backbone, self.frozen = backbone, frozen
-        self.mixture = LayerMixture(len(backbone.blocks) + 1) if weighted else None
-        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(backbone.embedding.embedding_dim, num_outputs)
+        self.mix = LayerMix(len(backbone.blocks) + 1) if weighted else None
         if frozen:
             backbone.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> "Headed":
-        """A frozen encoder drops nothing out either."""
+    def train(self, mode: bool = True) -> "Reading":
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
         return self
 
-    def read(self, tokens: Tensor, mask: Tensor | None, segment: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor | None, segment: Tensor | None = None) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             layers = self.backbone.layers(tokens, mask, segment)
-        return layers[-1] if self.mixture is None else self.mixture(layers)
+        return layers[-1] if self.mix is None else self.mix(layers)
 
 
-class OfText(Headed):
+class OfText(nn.Module):
     """tokens, mask, segment [batch time] -> [batch output]: of a text, or of a pair of texts in two segments.
 
     logits = W x + b;   x: pool "mean", the mean of the vectors of the tokens; "first", the encoder's `pooled` of the first.
-    weighted, frozen: see `Headed`.   ValueError for another pool.
+    weighted, frozen: see `Reading`.   ValueError for another pool.
     """
 
     def __init__(
@@ -76,7 +54,9 @@ class OfText(Headed):
         frozen: bool = False,
         dropout: float = 0.1,
     ):
-        super().__init__(backbone, num_outputs, weighted, frozen, dropout)
+        super().__init__()
+        self.reading = Reading(backbone, weighted, frozen)
+        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(backbone.embedding.embedding_dim, num_outputs)
         if pool not in ("mean", "first"):
             raise ValueError(f"pool={pool!r}: expected mean or first")
         self.pool = pool
@@ -89,21 +69,23 @@ class OfText(Headed):
         mask: Bool[Tensor, "batch time"],
         segment: Int[Tensor, "batch time"] | None = None,
     ) -> Float[Tensor, "batch output"]:
-        x = self.read(tokens, mask, segment)
+        x = self.reading(tokens, mask, segment)
         if self.pool == "first":
-            return self.head(self.dropout(self.backbone.pooled(x)))
+            return self.head(self.dropout(self.reading.backbone.pooled(x)))
         real = mask[..., None]
         return self.head(self.dropout((x * real).sum(1) / real.sum(1)))
 
 
-class OfTokens(Headed):
+class OfTokens(nn.Module):
     """tokens, mask, segment [batch time] -> [batch time output]: logits = W x_t + b at every token.
 
-    weighted, frozen: see `Headed`.
+    weighted, frozen: see `Reading`.
     """
 
     def __init__(self, backbone: BERT, num_outputs: int, weighted: bool = False, frozen: bool = False, dropout: float = 0.1):
-        super().__init__(backbone, num_outputs, weighted, frozen, dropout)
+        super().__init__()
+        self.reading = Reading(backbone, weighted, frozen)
+        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(backbone.embedding.embedding_dim, num_outputs)
         backbone.pooler.requires_grad_(False)
 
     def forward(
@@ -112,14 +94,14 @@ class OfTokens(Headed):
         mask: Bool[Tensor, "batch time"],
         segment: Int[Tensor, "batch time"] | None = None,
     ) -> Float[Tensor, "batch time output"]:
-        return self.head(self.dropout(self.read(tokens, mask, segment)))
+        return self.head(self.dropout(self.reading(tokens, mask, segment)))
 
 
-class OfWords(Headed):
+class OfWords(nn.Module):
     """Logits of the labels of every word, by the first piece of each: a `Tagger` whose letters are pieces of words.
 
     letters: the pieces of each word [batch time piece], 0 where there is none; they are read as one text, begin pieces end.
-    tokens: words [batch time], which are not read.   begin, end: tokens around the text.   weighted, frozen: see `Headed`.
+    tokens: words [batch time], which are not read.   begin, end: tokens around the text.   weighted, frozen: see `Reading`.
     """
 
     def __init__(
@@ -132,7 +114,9 @@ class OfWords(Headed):
         frozen: bool = False,
         dropout: float = 0.1,
     ):
-        super().__init__(backbone, num_labels, weighted, frozen, dropout)
+        super().__init__()
+        self.reading = Reading(backbone, weighted, frozen)
+        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(backbone.embedding.embedding_dim, num_labels)
         backbone.pooler.requires_grad_(False)
         self.begin, self.end = begin, end
 
@@ -146,6 +130,6 @@ class OfWords(Headed):
         text.scatter_(1, place.where(real, length), letters.flatten(1))
         text = text[:, :length].scatter(1, count + 1, self.end)
         text[:, 0] = self.begin
-        x = self.read(text, torch.arange(length, device=text.device) <= count + 1)
+        x = self.reading(text, torch.arange(length, device=text.device) <= count + 1)
         first = place.unflatten(1, letters.shape[1:])[..., 0].clamp(max=length - 1)
         return self.head(self.dropout(x.gather(1, first[..., None].expand(-1, -1, x.shape[2]))))
