@@ -111,5 +111,7 @@ def test_what_is_no_language_model_is_refused_by_name(tmp_path):
     (path / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
     with pytest.raises(ValueError, match="model_type='bert', expected one of llama, gpt2"):
         of(path)
+    with pytest.raises(FileNotFoundError, match="neither a run with a model nor a model folder"):
+        of(tmp_path)
     with pytest.raises(ValueError, match="neither a folder or file here nor an id"):
         of(tmp_path / "nothing here")

@@ -11,9 +11,15 @@ import httpx
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from parity import SENTENCES
 from tiny_writer import writer
 
+from thalweg.build import build, save
+from thalweg.data.wordpieces import learn_wordpieces
+from thalweg.models.language.bert import BERT
+from thalweg.serving import _of_a_task
 from thalweg.serving.completions import application
+from thalweg.tasks.sentence_vectors import SentenceVectors
 
 CHAT = [{"role": "user", "content": "the river"}]
 
@@ -268,6 +274,20 @@ def test_vectors_come_as_numbers_or_packed_from_whoever_gives_them():
         assert (refused.status_code, "empty text" in refused.json()["error"]["message"]) == (400, True)
         refused = client.post("/v1/completions", json={"model": "vectors", "prompt": "a"})
         assert "writes none" in refused.json()["error"]["message"]
+
+
+def test_a_task_of_sentence_vectors_gives_them_in_openais_words_too(tmp_path):
+    encoder = build(BERT, vocab_size=200, context=40, embed_dim=12, num_layers=1, num_heads=2)
+    task = build(SentenceVectors, model=encoder, tokenizer=learn_wordpieces(SENTENCES, 200), longest=30).eval()
+    save(task, tmp_path)
+    app = _of_a_task(tmp_path, concurrency=1)
+    with TestClient(app) as client:
+        name = client.get("/v1/models").json()["data"][0]["id"]
+        answer = client.post("/v1/embeddings", json={"model": name, "input": SENTENCES[:3]}).json()
+        found = torch.tensor([row["embedding"] for row in answer["data"]])
+        assert (found - task.vectors(SENTENCES[:3])).abs().max() <= 1e-5
+        refused = client.post("/v1/embeddings", json={"model": name, "input": ""})
+        assert (refused.status_code, "empty text" in refused.text) == (400, True)
 
 
 def test_a_wrong_limit_is_refused_by_name():

@@ -139,6 +139,8 @@ def writer(
     ValueError for a family that is not known or an argument that is wrong; CorruptFile if a file is damaged.
     """
     path = public.fetch(source)
+    if path.is_dir() and not (path / "config.json").exists():
+        raise FileNotFoundError(f"{source}: neither a run with a model nor a model folder: config.json is missing")
     if path.suffix == ".gguf":
         tokens, name = tokens_of_gguf(GGUF(path)), path.stem
     else:

@@ -73,8 +73,15 @@ def _of_a_task(folder: Path, *, concurrency: int, **limits: Any) -> "FastAPI":
 
     from thalweg.build import load
     from thalweg.serving.application import application
+    from thalweg.serving.completions import add_embeddings
+    from thalweg.tasks.sentence_vectors import SentenceVectors
 
-    app = application(load(folder), recipe=_recipe(folder), concurrency=concurrency, **limits)  # type: ignore[arg-type]
+    task: Any = load(folder)
+    app = application(task, recipe=_recipe(folder), concurrency=concurrency, **limits)
+    if isinstance(task, SentenceVectors):
+        add_embeddings(
+            app, app.title, lambda texts: (task.vectors(texts), sum(map(len, task.pieces.encode(texts, longest=task.longest))))
+        )
     warnings.filterwarnings("ignore", module="PIL")  # of strange files: the client is told
     torch.set_num_threads(max(1, torch.get_num_threads() // concurrency))  # else the answers fight for the cores
     return app

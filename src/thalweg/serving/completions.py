@@ -214,7 +214,6 @@ def application(
     if waiting < 0:
         raise ValueError(f"waiting={waiting}: expected at least 0")
     model = name or (writer.name if writer else "model")
-    started = int(time.time())
     desk = Desk(writer, waiting, timeout) if writer else None
 
     @asynccontextmanager
@@ -229,12 +228,6 @@ def application(
     })  # fmt: skip
     places = len(writer.batch.places) if writer else 4
     app.add_middleware(Limits, max_bytes=int(max_megabytes * 1e6), max_requests=places + waiting, timeout=timeout, tell=_told)
-
-    def checked(asked: Asked) -> None:
-        if asked.model != model:
-            raise HTTPException(404, f"model={asked.model!r:.200}: expected {model!r}")
-        if words := asked.refused():
-            raise ValueError(words)
 
     def told_writer() -> Writer:
         if writer is None:
@@ -263,7 +256,7 @@ def application(
     @app.post("/v1/completions", tags=["model"])
     async def completions(asked: Completion, request: Request) -> Any:
         """How a text, or each of several, goes on."""
-        checked(asked)
+        checked(asked, model)
         who, given = told_writer(), asked.prompt
         one = isinstance(given, str) or (given and isinstance(given[0], int))
         several: list[Any] = [given] if one else list(given)
@@ -278,20 +271,44 @@ def application(
     @app.post("/v1/chat/completions", tags=["model"])
     async def chat_completions(asked: ChatCompletion, request: Request) -> Any:
         """The model's turn in a chat."""
-        checked(asked)
+        checked(asked, model)
         prompt = told_writer().tokens.chat([message.plain() for message in asked.messages])
         return await answer(request, asked, [prompt], asked.max_completion_tokens, Form(model, chat=True))
+
+    add_embeddings(app, model, embed)
+
+    @app.get("/health", tags=["server"])
+    async def health() -> Any:
+        """Whether the server lives, and how busy it is."""
+        return {"status": "ok", "model": model, "version": __version__, "context": writer.context if writer else None,
+                "running": len(desk.running) if desk else 0, "waiting": len(desk.waiting) if desk else 0,
+                "places": places, "writes": writer is not None, "embeds": embed is not None}  # fmt: skip
+
+    return app
+
+
+def checked(asked: Asked, model: str) -> None:
+    """404 for another model than is served, 400 for what is asked and not known."""
+    if asked.model != model:
+        raise HTTPException(404, f"model={asked.model!r:.200}: expected {model!r}")
+    if words := asked.refused():
+        raise HTTPException(400, words)
+
+
+def add_embeddings(app: FastAPI, model: str, embed: Embed | None) -> None:
+    """/v1/embeddings and /v1/models, for any application that gives vectors of texts, or tells why it gives none."""
+    described = {"id": model, "object": "model", "created": int(time.time()), "owned_by": "thalweg"}
 
     @app.post("/v1/embeddings", tags=["model"])
     async def embeddings(asked: Embeddings) -> Any:
         """A vector of each text."""
-        checked(asked)
+        checked(asked, model)
         if embed is None:
-            raise ValueError(f"{model} writes texts and gives no vectors of them: expected a model that was trained to, "
-                             "such as all-MiniLM-L6-v2")  # fmt: skip
+            raise HTTPException(400, f"{model} writes texts and gives no vectors of them: expected a model trained to, "
+                                     "such as all-MiniLM-L6-v2")  # fmt: skip
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         if not texts or not all(texts):
-            raise ValueError("input: an empty text, expected at least a letter")
+            raise HTTPException(400, "input: an empty text, expected at least a letter")
         vectors, count = await run_sync(embed, texts)
         rows = vectors.float().cpu().numpy().astype("<f4")
         packed = asked.encoding_format == "base64"
@@ -299,8 +316,6 @@ def application(
                  "embedding": base64.b64encode(row.tobytes()).decode() if packed else row.tolist()}
                 for index, row in enumerate(rows)]  # fmt: skip
         return {"object": "list", "data": data, "model": model, "usage": {"prompt_tokens": count, "total_tokens": count}}
-
-    described = {"id": model, "object": "model", "created": started, "owned_by": "thalweg"}
 
     @app.get("/v1/models", tags=["server"])
     async def models() -> Any:
@@ -313,15 +328,6 @@ def application(
         if name != model:
             raise HTTPException(404, f"model={name!r:.200}: expected {model!r}")
         return described
-
-    @app.get("/health", tags=["server"])
-    async def health() -> Any:
-        """Whether the server lives, and how busy it is."""
-        return {"status": "ok", "model": model, "version": __version__, "context": writer.context if writer else None,
-                "running": len(desk.running) if desk else 0, "waiting": len(desk.waiting) if desk else 0,
-                "places": places, "writes": writer is not None, "embeds": embed is not None}  # fmt: skip
-
-    return app
 
 
 async def _collected(text: AsyncIterator[Written]) -> Written:
