@@ -79,7 +79,7 @@ def packed(model: nn.Module) -> nn.Module:
                 place, _, attribute = name.rpartition(".")
                 setattr(block.get_submodule(place), attribute, PackedLinear(layer.weight, layer.bias))
     if hasattr(model, "head"):
-        weight = cast(Tensor, (model.embedding if model.head is None else model.head).weight)
+        weight = cast(nn.Linear, model.embedding if model.head is None else model.head).weight
         if fits(weight):
             model.head = PackedHead(weight)
     return model.to(torch.bfloat16)
