@@ -1,7 +1,9 @@
 """Characters and windows of a long text."""
 
 import gzip
+import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -134,10 +136,15 @@ def test_a_word_is_a_token_and_another_is_unknown():
             WholeWords(wrong)
 
 
-def test_a_text_becomes_words_or_characters():
+def test_a_text_becomes_words_or_characters(monkeypatch):
     text = "The cat’s HAT, 3 hats: 我们喜欢NLP。"
     assert segment(text) == ["the", "cat's", "hat", "3", "hats", "我们喜欢nlp"]
     assert segment(text, "characters") == ["the", "cat's", "hat", "3", "hats", *"我们喜欢", "nlp"]
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    with pytest.raises(ImportError, match=r"pip install 'thalweg\[chinese\]'"):
+        segment(text, "jieba")
+    monkeypatch.setitem(sys.modules, "jieba", SimpleNamespace(cut=lambda text: ["我们", "喜欢", "，", "nlp"]))
+    assert segment("我们喜欢，NLP", "jieba") == ["我们", "喜欢", "nlp"]
     with pytest.raises(ValueError, match="by='letters'"):
         segment(text, "letters")
 

@@ -157,12 +157,12 @@ class Vocabulary(NamedTuple):
         return torch.tensor([number[word] for word in words if word in number], dtype=torch.int32)
 
 
-def vocabulary(words: Sequence[str], least: int = 1, most: int | None = None) -> Vocabulary:
-    """The words that occur at least so often, and of those the most frequent ones alone.   D2L 8.2, 9.5
+def vocabulary(words: Sequence[str], least: int = 1) -> Vocabulary:
+    """The words that occur at least so often, the most frequent first.   D2L 8.2, 9.5
 
     ValueError where fewer than two words are left.
     """
-    counted = [(word, count) for word, count in Counter(words).most_common(most) if count >= least]
+    counted = [(word, count) for word, count in Counter(words).most_common() if count >= least]
     if len(counted) < 2:
         raise ValueError(f"least={least}: {len(counted)} words of a text of {len(words):,} occur so often, expected two")
     return Vocabulary([word for word, _ in counted], [count for _, count in counted], len(words))

@@ -1,5 +1,6 @@
 """Recipes for vectors of words: a text in, who is like whom out.   D2L 14"""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +37,8 @@ def _learned(words: list[str], known: Vocabulary, *, method: str, objective: str
              lr: float) -> Experiment:  # fmt: skip
     if pairwise and objective not in ("negative", "hierarchical"):
         raise ValueError(f"objective={objective!r}: goes by batches, not pair by pair: --no-pairwise --lr 0.003")
+    if pairwise and find_spec("numba") is None:
+        raise ImportError("pairwise: pip install 'thalweg[fast]'; or by batches, --no-pairwise --lr 0.003")
     listed = " ".join(known.words)
     model = build(Word2Vec, counts=known.counts, embed_dim=embed_dim, method=method, objective=objective,
                   negatives=negatives, **{"subwords": listed, "buckets": buckets} if subwords else {})  # fmt: skip
@@ -57,7 +60,8 @@ def skipgram_text8(*, data: Path | None = None, by: Literal["words", "characters
 
     data: a text of your own, a file or a folder of .txt files, instead of part of Wikipedia.   by: see `segment`.
     least: how often a word must occur to be known.   threshold: frequent words are thinned out, see `kept_share`.
-    pairwise: a step for every pair, compiled (`pip install 'thalweg[fast]'`); if not, one for every batch, by Adam.
+    pairwise: a step for every pair, compiled (`pip install 'thalweg[fast]'`); if not, one for every batch, by Adam, at a lower
+    rate such as 0.003.
     """
     words, known = _text(data, by, least)
     return _learned(words, known, method="skip-gram", objective=objective, negatives=negatives, subwords=False, buckets=0,

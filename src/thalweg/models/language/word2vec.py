@@ -89,7 +89,7 @@ class Word2Vec(nn.Module):
     def descend(self, batch: Batch, rate: float, state: int) -> None:
         """A step of gradient descent for each pair, from where the one before it has led; compiled, on a processor alone.
 
-        state: decides which words are drawn.   ImportError without numba, `pip install 'thalweg[fast]'`.
+        state: decides which words are drawn.   ImportError without numba, which `pip install 'thalweg[fast]'` brings.
         """
         from thalweg.layers.pair_by_pair import descend
 
