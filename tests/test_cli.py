@@ -127,6 +127,13 @@ def test_a_private_recipe_runs_and_resumes(tmp_path, capsys):
     assert "test accuracy" in capsys.readouterr().out
 
 
+def test_an_argument_that_is_a_flag_of_the_command_is_named(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("def small(*, steps: int = 3):\n    return None\n")
+    with pytest.raises(SystemExit):
+        cli.main(["run", f"{tmp_path / 'mine.py'}:small", "--steps", "2"])
+    assert "its arguments ['steps'] are flags of the command" in capsys.readouterr().err
+
+
 def test_who_resumes_a_run_can_change_its_rate_which_the_run_remembers(tmp_path, capsys):
     out = str(tmp_path / "run")
     cli.main(["run", "lenet-digits", "--out", out, "--steps", "4", "--checkpoint-every", "2"])

@@ -103,6 +103,8 @@ def _recipe_parser(
     _add_flags(parser.add_argument_group("hyper-parameters"), recipe.node, several=several)
     circumstances = parser.add_argument_group("circumstances, the same for every recipe")
     taken = {argument.arg for argument in recipe.node.args.kwonlyargs}
+    if clash := sorted(taken & flags.keys() - {"data"}):
+        raise Problem(f"{recipe.name}: its arguments {clash} are flags of the command; expected other names")
     for flag, options in flags.items():
         if flag not in taken:
             circumstances.add_argument("--" + flag.replace("_", "-"), **options)
