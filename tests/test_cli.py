@@ -88,7 +88,7 @@ def test_reading_the_catalogue_imports_no_torch(words):
             "Regression: expected a recipe whose model gives a map",
         ),
         (["show", "--anchors", "lenet-digits"], r"Classification: expected a recipe whose detector has anchors"),
-        (["show"], r"show needs a SYSTEM, or a RECIPE for one of --graph"),
+        (["show"], r"show needs a SYSTEM, a RECIPE for one of --graph"),
     ],
 )
 def test_an_error_is_one_line_that_names_the_thing(words, error, capsys):
