@@ -405,7 +405,7 @@ def pieces(rows: Sequence[Sequence[tuple[str, str]]], titles: Sequence[str] = ()
             words.append((line, column, piece, colour))
             column += len(piece) + 1
         line += 2
-    figure, axes = new_figure(0.085 * columns, 0.2 * line + 0.1)
+    figure, axes = new_figure(0.068 * columns, 0.2 * line + 0.1)
     axis = axes[0, 0]
     axis.axis("off")
     axis.set(xlim=(0, columns), ylim=(line - 1, -0.6))
