@@ -27,6 +27,7 @@ EASED |= {"sst2-encoder": ["--longest", "24"], "snli-encoder": ["--longest", "24
 EASED |= {f"{name}-wikitext2": ["--paragraphs", "300", "--measured", "20"] for name in ("bert", "electra", "restoring")}
 EASED |= {name: ["--least", "40"] for name in ("skipgram-text8", "cbow-text8", "fasttext-text8", "glove-text8")}
 EASED |= {"nnlm-ptb": ["--measured", "2000", "--order", "3"]}
+EASED |= {"airbench-cifar10": ["--batch-size", "64"]}
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",
              "segmenter": "images and masks of the person's own",
              "image-tagger": "images and labels of the person's own", "translator": "pairs of the person's own",

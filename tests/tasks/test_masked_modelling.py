@@ -95,7 +95,7 @@ def test_the_loss_is_a_sum_over_hidden_tokens_and_a_pair_counts_as_several(pairs
 
 def test_a_small_encoder_learns_what_is_hidden_by_what_is_around_it_and_by_borders(tmp_path):
     modelling = task(boundary=True)
-    found = trained(modelling, 160, masking="span")
+    found = trained(modelling, 280, masking="span")
     assert found["accuracy"] > 0.7 > 0.3 > found["unigram_accuracy"]
     assert found["boundary_loss"] < 1.5 < math.log(10)  # by guessing among ten numbers
     save(modelling.eval(), tmp_path / "model")

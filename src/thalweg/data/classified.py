@@ -278,11 +278,13 @@ def _rows(path: Path, faults: Faults) -> Iterator[Text]:
     content = decoded(path.read_bytes()).replace("\0", "\udc00")
     first = content.partition("\n")[0]
     reader = csv.reader(content.splitlines(keepends=True), delimiter=max("\t,;", key=first.count))
-    csv.field_size_limit(2**24)
+    limit = csv.field_size_limit(2**24)
     try:
         rows = [(f"line {reader.line_num}", row) for row in reader if any(field.strip() for field in row)]
     except csv.Error as error:
         raise ValueError(f"data={path}, line {reader.line_num}: not a table that can be read: {error}") from error
+    finally:
+        csv.field_size_limit(limit)  # of the whole process
     names = rows[0][1] if rows else []
     text, label = _column(names, "text"), _column(names, "label")
     if text is not None and label is not None:

@@ -2,7 +2,7 @@
 
 whiten: 2x2 patches, weighed so that what comes out is uncorrelated and of equal variance, each direction with both signs;
 block: conv -> 2x2 maximum -> norm -> gelu -> conv -> norm -> gelu, or with a third convolution before a shortcut from the
-first; the norms have no weights, and each convolution starts by handing on as many maps as it can;   logits = W max(x) / 9.
+first; the norms have no weights, and each convolution starts by handing on as many maps as it can;   logits = W (max(x) / 9).
 Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498.   LBDL 5.2
 """
 
@@ -99,4 +99,4 @@ class Airbench(nn.Module):
         return maps[1:]
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.features(image)[-1].amax((2, 3))) / 9
+        return self.head(self.features(image)[-1].amax((2, 3)) / 9)
