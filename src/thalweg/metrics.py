@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, normalize, one_hot
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
-from torchmetrics.functional.regression import spearman_corrcoef
 from torchmetrics.text import SacreBLEUScore
 from torchmetrics.utilities import dim_zero_cat
 
@@ -28,28 +27,6 @@ class Share(MeanMetric):
     """The mean of zeros and ones, or of shares, of which more is better."""
 
     higher_is_better = True  # type: ignore[assignment]
-
-
-class RankCorrelation(Metric):
-    """Spearman's: the correlation of the places that two give to the same things; 1 where they put them in the same order."""
-
-    full_state_update = False
-    higher_is_better = True
-    one: list[Tensor]
-    other: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("one", "other"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, one: Tensor, other: Tensor) -> None:
-        """one, other: [thing]"""
-        self.one.append(one)
-        self.other.append(other)
-
-    def compute(self) -> Tensor:
-        return spearman_corrcoef(dim_zero_cat(self.one), dim_zero_cat(self.other))
 
 
 class Perplexity(MeanLoss):

@@ -16,6 +16,7 @@ from thalweg.inspection.receptive_field import (
     receptive_field,
 )
 from thalweg.layers.standardize import standardize
+from thalweg.models.vision.airbench import Airbench
 from thalweg.models.vision.lenet import lenet
 from thalweg.models.vision.resnet import resnet9
 from thalweg.tasks.classification import Classification
@@ -109,6 +110,15 @@ def test_a_network_that_only_looks_through_another_is_drawn_by_that_one_s_maps(t
     stream = TensorStream({"image": torch.rand(4, 3, 16, 16), "label": torch.zeros(4, dtype=torch.long)}, 4)
     experiment = Experiment(task=task, train=stream, steps=1, optimizer=sgd(0.1))
     assert draw_receptive_fields(experiment, tmp_path / "a.png").startswith("stage 1: 7x7 pixels, every 1, of 16x16")
+
+
+def test_norms_without_weights_are_no_obstacle(tmp_path):
+    network = build(Airbench, filters=torch.randn(4, 3, 2, 2).tolist(), num_classes=2, widths=[4, 4, 4])
+    eyes = adapt(network, standardize, mean=[0.5] * 3, deviation=[0.2] * 3, size=[32, 32])
+    stream = TensorStream({"image": torch.rand(4, 3, 32, 32), "label": torch.zeros(4, dtype=torch.long)}, 4)
+    task = build(Classification, model=eyes, classes=["a", "b"])
+    experiment = Experiment(task=task, train=stream, steps=1, optimizer=sgd(0.1))
+    assert draw_receptive_fields(experiment, tmp_path / "a.png").startswith("stage 1: 9x9 pixels, every 2, of 32x32")
 
 
 def test_a_network_that_sees_images_as_they_are_has_no_maps_to_draw(tmp_path):

@@ -84,6 +84,7 @@ def test_a_chat_that_has_grown_too_long_says_so_and_goes_on(tiny, monkeypatch, c
         (["generate", "TINY", "x", "--weights", "int3"], "invalid choice: 'int3'"),
         (["generate", "RUN", "xyz"], "the characters 'xyz' are not in the alphabet"),
         (["generate", "RUN", ""], "prompt: empty"),
+        (["generate", "RUN", "ab", "--stop", "c"], "stop: for public models"),
         (["chat", "RUN"], "was not taught to answer"),
         (["chat", "PLAIN"], "the model has no chat template"),
     ],

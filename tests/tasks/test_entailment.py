@@ -54,9 +54,9 @@ def test_comparing_tells_what_the_hypothesis_alone_does_not(tmp_path):
     assert measured["accuracy"] > 0.95
     assert measured["hypothesis_only"] < 0.55
     save(made, tmp_path / "model")
-    predicted = load(tmp_path / "model").predict({"text": ["a big red dog | a blue dog", "a big red dog|a red dog"]}, top_k=1)
+    predicted = load(tmp_path / "model").predict({"text": ["a big red dog || a blue dog", "a big red dog\ta red dog"]}, top_k=1)
     assert predicted["label"] == [["contradiction"], ["entailment"]]
-    with pytest.raises(ValueError, match=r"text: 'a dog': expected a premise, \| and a hypothesis"):
+    with pytest.raises(ValueError, match=r"text: 'a dog': expected a premise and a hypothesis"):
         made.predict({"text": ["a dog"]})
 
 
@@ -69,7 +69,7 @@ def test_a_pair_is_shown_with_its_alignment(monkeypatch):
     looked = []
     monkeypatch.setattr("thalweg.figures.alignment", lambda weights, *sides: looked.append((weights, sides)))
     assert set(made.figures(batch)) == {"confusion", "read", "most wrong", "alignment"}
-    assert rows[0] == ["a red dog | a dog", "a cat | nobody"]
+    assert rows[0] == ["a red dog || a dog", "a cat || nobody"]
     ((weights, (premise, hypothesis)),) = looked
     assert (premise, hypothesis) == (["a", "red", "dog", "<eos>"], ["a", "dog", "<eos>"])
     torch.testing.assert_close(weights, made.model.alignment(**{k: v for k, v in batch.items() if k != "label"})[0])

@@ -131,7 +131,7 @@ def draw_receptive_fields(experiment: Experiment, path: Path) -> str:
     if eyes is None or backbone is None or "image" not in batch:
         raise ValueError(f"{type(task).__name__}: expected a recipe whose model gives a map a stage, such as lenet-digits")
     for module in parts:
-        if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
+        if isinstance(module, nn.BatchNorm2d) and module.weight is not None and not module.weight.any():
             nn.init.ones_(module.weight)  # blocks that start as their shortcut would see through it alone
     seen = eyes.standardize(batch["image"][:8]).requires_grad_()
     shown, frames, lines = [], [], []

@@ -43,6 +43,9 @@ def generate(
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p,
                                "min_p": min_p, "repetition_penalty": repetition_penalty, "seed": seed}  # fmt: skip
     if (folder := our_folder(Path(model))) is not None:
+        asked = {"stop": stop, "device": device, "context": context, "weights": None if weights == "auto" else weights}
+        if given := [name for name, value in asked.items() if value is not None]:
+            raise ValueError(f"{', '.join(given)}: for public models; {model} is a run of ours, which knows none of it")
         yield from _run_writes(_language_model(folder), prompt, **options)
         return
     from thalweg.adaptation.writer import writer

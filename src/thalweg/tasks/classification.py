@@ -43,6 +43,10 @@ class Classification(Task):
     def logits(self, batch: Batch) -> Tensor:
         return self.model(batch["image"])
 
+    def shown(self, batch: Batch) -> Tensor:
+        """What figures show of each example."""
+        return batch["image"]
+
     def chances(self, inputs: dict[str, Any]) -> Tensor:
         """The probability of each class.   inputs: image [batch channel height width] -> [batch class]"""
         return self.model(inputs["image"]).float().softmax(-1)
@@ -53,12 +57,11 @@ class Classification(Task):
         return total, len(logits)
 
     def evaluate(self, batch: Batch) -> None:
-        image, label = batch["image"], batch["label"]
-        logits = self.logits(batch).float()
+        label, logits = batch["label"], self.logits(batch).float()
         self.metrics["accuracy"].update(logits, label)
         self.metrics["loss"].update(cross_entropy(logits, label, reduction="none"))
         self.metrics["confusion"].update(logits, label)
-        self.metrics["most_wrong"].update(logits, label, image)
+        self.metrics["most_wrong"].update(logits, label, self.shown(batch))
 
     @torch.inference_mode()
     def predict(self, inputs: dict[str, Any], *, top_k: int = 5) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from thalweg import figures
 from thalweg.data.classified import padded
+from thalweg.data.judged import parted
 from thalweg.data.pairs import PAD
 from thalweg.tasks.text_classification import SHOWN, TextClassification
 from thalweg.vocabulary import Batch
-
-MARK = "|"  # between premise and hypothesis, as a person types them
 
 
 class Entailment(TextClassification):
@@ -50,13 +49,14 @@ class Entailment(TextClassification):
         return torch.cat([pad(side, (0, SHOWN - side.shape[1]), value=PAD) for side in sides], 1)
 
     def told(self, tokens: Sequence[int]) -> str:
-        return f" {MARK} ".join(self.reader.decode(tokens[start : start + SHOWN]) for start in (0, SHOWN))
+        return " || ".join(self.reader.decode(tokens[start : start + SHOWN]) for start in (0, SHOWN))
 
     def batch(self, texts: Sequence[str]) -> Batch:
-        """Pairs as a person types them.   ValueError unless there is one "|" in each"""
-        if wrong := [text for text in texts if text.count(MARK) != 1]:
-            raise ValueError(f"text: {wrong[0]!r}: expected a premise, {MARK} and a hypothesis")
-        sides = zip(*(self.encode(text.split(MARK)) for text in texts), strict=True)
+        """Pairs as a person types them, see `parted`.   ValueError for a text that is none"""
+        pairs = [parted(text) for text in texts]
+        if wrong := [text for text, (_, second) in zip(texts, pairs, strict=True) if not second]:
+            raise ValueError(f"text: {wrong[0]!r}: expected a premise and a hypothesis, with a tab or ' || ' between")
+        sides = [self.encode([pair[side] or "" for pair in pairs]) for side in (0, 1)]
         return {f"{side}_{name}": x for side, tokens in zip(("source", "target"), sides, strict=True)
                 for name, x in padded(tokens).items()}  # fmt: skip
 

@@ -58,25 +58,26 @@ class SentenceVectors(Task):
             found.append(self.embed(batch["tokens"].to(device), batch["mask"].to(device)))
         return torch.cat(found)[order.argsort()]
 
-    def similarity(self, batch: Batch) -> Float[Tensor, "batch batch"]:
-        """Scaled cosines of every first text with every second one."""
+    def sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The vectors of the first texts, and of the second.   [batch embed] each"""
         first, second = (self.embed(batch[f"{side}_tokens"], batch[f"{side}_mask"]) for side in ("first", "second"))
-        return first @ second.T / self.temperature
+        return first, second
 
-    def surprise(self, similarity: Tensor) -> Tensor:
+    def surprise(self, first: Tensor, second: Tensor) -> Tensor:
         """The loss of each pair."""
+        similarity = first @ second.T / self.temperature
         own = torch.arange(len(similarity), device=similarity.device)
         both = (cross_entropy(side, own, reduction="none") for side in (similarity, similarity.T))
         return sum(both) / 2  # type: ignore[return-value]
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        similarity = self.similarity(batch)
-        return self.surprise(similarity).sum(), len(similarity)
+        first, second = self.sides(batch)
+        return self.surprise(first, second).sum(), len(first)
 
     def evaluate(self, batch: Batch) -> None:
-        first, second = (self.embed(batch[f"{side}_tokens"], batch[f"{side}_mask"]) for side in ("first", "second"))
+        first, second = self.sides(batch)
         self.metrics["mrr"].update(first, second)
-        self.metrics["loss"].update(self.surprise(first @ second.T / self.temperature))
+        self.metrics["loss"].update(self.surprise(first, second))
 
     @torch.inference_mode()
     def predict(self, inputs: dict[str, list[str]]) -> dict[str, Any]:

@@ -36,9 +36,8 @@ class TextClassification(Classification):
         tokenizer: str | None = None,
         longest: int = 512,
         unknown: float = 0.0,
-        label_smoothing: float = 0.0,
     ):
-        super().__init__(model, classes, label_smoothing)
+        super().__init__(model, classes)
         if (words is None) == (tokenizer is None):
             raise ValueError("words, tokenizer: expected one of them")
         self.reader: Words | Subwords = Subwords(tokenizer) if words is None else Words(words)  # type: ignore[arg-type]
@@ -49,9 +48,6 @@ class TextClassification(Classification):
         if self.training and self.unknown:
             tokens = tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < self.unknown, UNK)
         return self.model(tokens, batch["mask"])
-
-    def evaluate(self, batch: Batch) -> None:
-        super().evaluate({**batch, "image": self.shown(batch)})
 
     def shown(self, batch: Batch) -> Tensor:
         """The beginning of each text that figures show, of the same length."""

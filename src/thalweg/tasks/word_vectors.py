@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torchmetrics import MetricCollection
+from torchmetrics import MetricCollection, SpearmanCorrCoef
 
 from thalweg import figures
 from thalweg.data.word_vectors import MEASURES
-from thalweg.metrics import MeanLoss, RankCorrelation, Share
+from thalweg.metrics import MeanLoss, Share
 from thalweg.training import Task
 from thalweg.vocabulary import Batch
 
@@ -45,7 +45,7 @@ class WordVectors(Task):
         if unknown := set(measured) - set(MEASURES):
             raise ValueError(f"measured={measured}: {sorted(unknown)} are none of {', '.join(MEASURES)}")
         self.measured = measured
-        kinds = {name: Share() if name.endswith("analogies") else RankCorrelation() for name in measured}
+        kinds = {name: Share() if name.endswith("analogies") else SpearmanCorrCoef() for name in measured}
         self.metrics = MetricCollection({**(kinds or {"loss": MeanLoss()})}, compute_groups=False)
         self._batch: Batch = {}
 

@@ -26,11 +26,8 @@ class ELMo(nn.Module):
 
     def __init__(self, vocab_size: int, embed_dim: int = 100, hidden_dim: int = 400, num_layers: int = 2, dropout: float = 0.3):
         super().__init__()
-        self.embedding, self.bias, self.dropout = (
-            nn.Embedding(vocab_size, embed_dim),
-            nn.Parameter(torch.zeros(vocab_size)),
-            dropout,
-        )
+        self.embedding, self.bias = nn.Embedding(vocab_size, embed_dim), nn.Parameter(torch.zeros(vocab_size))
+        self.dropout = dropout
         nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
         sides: Any = ([nn.LSTM(embed_dim, hidden_dim, batch_first=True, proj_size=embed_dim) for _ in range(num_layers)]
                       for _ in range(2))  # fmt: skip

@@ -79,9 +79,9 @@ class Block(nn.Module):
 
 class Airbench(nn.Module):
     """filters: of the first layer, see `whitening`, which stay as they are; its biases are learned.
-    depth: convolutions a block, 2, or 3 for a residual network, slower and better.
+    depth: convolutions a block, 2, or 3 for a residual network.
 
-    image: [batch channel height width], 31 to 38 pixels a side for a last map of 3x3 -> logits [batch class]
+    image: [batch channel height width], 25 to 32 pixels a side for a last map of 3x3 -> logits [batch class]
     """
 
     def __init__(self, filters: Sequence, num_classes: int = 10, widths: Sequence[int] = (64, 256, 256), depth: int = 2):

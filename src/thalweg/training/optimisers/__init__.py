@@ -36,11 +36,11 @@ def sgd(lr: float, *, momentum: float = 0.0, nesterov: bool = False, weight_deca
 
     def make(module: nn.Module) -> Optimizer:
         sharded = any(isinstance(p, DTensor) for p in module.parameters())  # of which torch has no fused kernel
-        groups = decayed(trainable(module), weight_decay)
+        parameters = trainable(module)
+        groups = decayed(parameters, weight_decay)
         if bias_scale != 1:
-            vectors = [p for p in trainable(module) if p.ndim < 2]
-            groups = decayed([p for p in trainable(module) if p.ndim >= 2], weight_decay)
-            groups.append({"params": vectors, "weight_decay": 0.0, "lr": lr * bias_scale})
+            vectors = {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0, "lr": lr * bias_scale}
+            groups = [*decayed([p for p in parameters if p.ndim >= 2], weight_decay), vectors]
         optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=not sharded)
         if momentum:  # torch's fused kernel wants either all of the velocities or none, also where a parameter joins late
             for parameter in trainable(module):
