@@ -131,6 +131,13 @@ def served(app, work):
     asyncio.run(run())
 
 
+def endless():
+    """A writer of one text at a time, which goes on until it is stopped: no token ends it."""
+    who = writer(places=1, context=20_000)
+    who.tokens.ends = frozenset()
+    return who
+
+
 class Leaving:
     """A client that sends a request and goes after the first bytes of the answer, or after some seconds."""
 
@@ -160,7 +167,7 @@ class Leaving:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_frees_its_place(stream):
-    who = writer(places=1, context=20_000)
+    who = endless()
 
     async def work(app):
         client = Leaving({"model": "tiny", "prompt": "the", "max_tokens": 19_000, "stream": stream})
@@ -180,7 +187,7 @@ def test_a_client_that_goes_frees_its_place(stream):
 
 
 def test_more_than_may_wait_are_told_to_come_back():
-    who = writer(places=1, context=20_000)
+    who = endless()
 
     async def work(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
