@@ -7,9 +7,8 @@ from io import BytesIO
 from itertools import product
 
 import pytest
-import torch
 
-from thalweg.data.classified import Text, TextBatches, apart, imdb, own_texts, sst2
+from thalweg.data.classified import Text, apart, imdb, own_texts, sst2
 from thalweg.data.sources import MissingData
 
 GOOD = [f"a fine film, number {number}" for number in range(20)]
@@ -125,23 +124,6 @@ def test_a_share_of_every_class_is_apart_and_does_not_move_when_a_text_more_come
     assert [[sum(one.label == label for one in part) for label in "ab"] for part in parts] == [[28, 7], [8, 2], [4, 1]]
     more = apart([*texts, Text("a 40", "a")], (0.2, 0.1))
     assert len({*parts[1]} & {*more[1]}) >= 9
-
-
-def test_a_batch_is_padded_and_masked_and_a_shuffled_pass_holds_every_text_once():
-    tokens = [torch.full((1 + number % 7,), number + 4) for number in range(50)]
-    stream = TextBatches(tokens, [number % 3 for number in range(50)], 8, shuffle=True)
-    seen, padding = [], 0
-    for batch in stream:
-        number = batch["tokens"][:, 0] - 4
-        assert torch.equal(batch["mask"].sum(1), 1 + number % 7)
-        assert torch.equal(batch["label"], number % 3)
-        assert torch.equal(batch["mask"], batch["tokens"] != 0)
-        seen += number.tolist()
-        padding += int((~batch["mask"]).sum())
-    assert sorted(seen) == list(range(50))
-    assert padding < 60  # of 250
-    with pytest.raises(ValueError, match="label: 1 for 50 texts"):
-        TextBatches(tokens, [0], 8)
 
 
 def test_reviews_of_imdb_are_read_from_their_archive(tmp_path, monkeypatch):

@@ -8,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.data.augmentation import flip, shift
-from thalweg.data.streams import Curriculum, GrowingBatches, Part, Splits, Stream, TensorStream, generator, stratified, take
+from thalweg.data.streams import (
+    Curriculum,
+    GrowingBatches,
+    Padded,
+    Part,
+    Splits,
+    Stream,
+    TensorStream,
+    generator,
+    stratified,
+    take,
+)
 
 
 def numbered(size: int, batch_size: int, **how) -> TensorStream:
@@ -209,3 +220,30 @@ def test_batches_grow_and_a_pass_still_holds_each_example_once():
 def test_batches_that_cannot_grow_so_are_refused(options, error):
     with pytest.raises(ValueError, match=error):
         GrowingBatches(numbered(8, 4), **options)
+
+
+def test_examples_are_padded_to_the_longest_of_their_batch():
+    rows = [torch.arange(1, n + 1) for n in (2, 5, 3)]
+    stream = Padded({"tokens": rows, "segment": [row * 0 + 1 for row in rows]}, {"label": torch.arange(3)}, 2, padding=9)
+    first, second = stream
+    assert first["tokens"].tolist() == [[1, 2, 9, 9, 9], [1, 2, 3, 4, 5]]
+    assert first["mask"].tolist() == [[True, True, False, False, False], [True] * 5]
+    assert first["segment"].tolist() == [[1, 1, 0, 0, 0], [1] * 5]
+    assert (first["label"].tolist(), second["label"].tolist()) == ([0, 1], [2])
+
+
+def test_a_batch_is_padded_and_masked_and_a_shuffled_pass_holds_each_once():
+    tokens = [torch.full((1 + number % 7,), number + 4) for number in range(50)]
+    stream = Padded({"tokens": tokens}, {"label": torch.arange(50) % 3}, 8, shuffle=True)
+    seen, padding = [], 0
+    for batch in stream:
+        number = batch["tokens"][:, 0] - 4
+        assert torch.equal(batch["mask"].sum(1), 1 + number % 7)
+        assert torch.equal(batch["label"], number % 3)
+        assert torch.equal(batch["mask"], batch["tokens"] != 0)
+        seen += number.tolist()
+        padding += int((~batch["mask"]).sum())
+    assert sorted(seen) == list(range(50))
+    assert padding < 60  # of 250
+    with pytest.raises(ValueError, match=r"'tokens': 50, 'label': 1"):
+        Padded({"tokens": tokens}, {"label": torch.zeros(1)}, 8)

@@ -1,9 +1,8 @@
 """Word pieces: what they are made of, how texts become batches, and what is refused."""
 
 import pytest
-import torch
 
-from thalweg.data.wordpieces import SPECIAL, Texts, WordPieces, learn_wordpieces
+from thalweg.data.wordpieces import SPECIAL, WordPieces, learn_wordpieces
 
 TEXT = learn_wordpieces(["the running runner runs", "a walker walks, walking on"] * 5, 60)
 
@@ -44,16 +43,6 @@ def test_a_text_is_cut_to_the_longest_and_a_later_one_is_not():
     pieces = WordPieces(TEXT)
     assert len(pieces.encode(["the runner runs on"], longest=4)[0].ids) == 4
     assert len(pieces.encode(["the runner runs on"])[0].ids) > 4
-
-
-def test_texts_are_padded_to_the_longest_of_their_batch():
-    rows = [torch.arange(1, n + 1) for n in (2, 5, 3)]
-    stream = Texts({"tokens": rows, "segment": [row * 0 + 1 for row in rows]}, {"label": torch.arange(3)}, 2, padding=9)
-    first, second = stream
-    assert first["tokens"].tolist() == [[1, 2, 9, 9, 9], [1, 2, 3, 4, 5]]
-    assert first["mask"].tolist() == [[True, True, False, False, False], [True] * 5]
-    assert first["segment"].tolist() == [[1, 1, 0, 0, 0], [1] * 5]
-    assert (first["label"].tolist(), second["label"].tolist()) == ([0, 1], [2])
 
 
 @pytest.mark.parametrize(("text", "words"), [("{}", "expected that of a tokenizer.json"), ("no json", "expected that of")])

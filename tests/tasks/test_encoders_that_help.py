@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from thalweg.build import build, load, save
-from thalweg.data.classified import TextBatches, padded
 from thalweg.data.labelled import LabelledSentences, Letters, Sentence
+from thalweg.data.streams import Padded, padded
 from thalweg.models.language.elmo import ELMo
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq
 from thalweg.models.sequence.tagger import Tagger
@@ -53,9 +53,9 @@ def test_the_layers_of_a_language_model_say_what_kind_of_word_few_labels_did_not
     reader = Letters(known, alphabet)
     elmo = build(ELMo, vocab_size=len(reader.words), embed_dim=16, hidden_dim=24, dropout=0.0)
     task = build(BothWays, model=elmo, words=known)
-    read = TextBatches([reader.encode(one.words)[0] for one in text], None, 50, shuffle=True)
+    read = Padded({"tokens": [reader.encode(one.words)[0] for one in text]}, {}, 50, shuffle=True)
     language = trained(task, read, 120, 0.01)
-    measured = dict(evaluate(language, TextBatches([reader.encode(one.words)[0] for one in sentences(50, 2)], None, 50)))
+    measured = dict(evaluate(language, Padded({"tokens": [reader.encode(one.words)[0] for one in sentences(50, 2)]}, {}, 50)))
     assert measured["perplexity_forward"] < 50  # of 83 words, the kinds alone leave about 35
     assert measured["perplexity_backward"] < 50
     found, weight = {}, None
@@ -99,7 +99,7 @@ def test_a_classifier_reads_what_the_encoder_of_a_translation_makes_of_its_words
     translation = build(Transduction, model=writer, source_words=words, target_words="le film est bon").eval()
     task = sentiment(model="birnn", encoder=run_of(translation, tmp_path / "a")).task.eval()
     assert task.reader.words == translation.source.words
-    batch = padded(task.encode(["the film is good", "bad"]))
+    batch = padded({"tokens": task.encode(["the film is good", "bad"])})
     (layer,) = task.model.encoder.layers(**batch)
     outputs, _ = translation.model.encoder(batch["tokens"], batch["mask"])
     torch.testing.assert_close(layer, outputs, rtol=0, atol=0)

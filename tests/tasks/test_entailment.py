@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from thalweg.build import build, load, save
-from thalweg.data.inference import RELATIONS, PairBatches, Premise, snli
+from thalweg.data.inference import RELATIONS, Premise, snli
+from thalweg.data.streams import Padded
 from thalweg.models.language.decomposable_attention import DecomposableAttention
 from thalweg.models.language.word_counts import WordCounts
 from thalweg.tasks.entailment import Entailment
@@ -39,9 +40,9 @@ def task() -> Entailment:
     return build(Entailment, model=model, baseline=build(WordCounts, **size), classes=RELATIONS, words=WORDS)
 
 
-def stream(made: Entailment, part: list[Premise], shuffle: bool = False) -> PairBatches:
-    premises, hypotheses = (made.encode([one[side] for one in part]) for side in (0, 1))
-    return PairBatches(premises, hypotheses, [RELATIONS.index(one.label) for one in part], 32, shuffle=shuffle)
+def stream(made: Entailment, part: list[Premise], shuffle: bool = False) -> Padded:
+    sides = {name: made.encode([one[side] for one in part]) for side, name in enumerate(("source_tokens", "target_tokens"))}
+    return Padded(sides, {"label": torch.tensor([RELATIONS.index(one.label) for one in part])}, 32, shuffle=shuffle)
 
 
 def test_comparing_tells_what_the_hypothesis_alone_does_not(tmp_path):

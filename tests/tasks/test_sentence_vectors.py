@@ -10,7 +10,8 @@ from parity import SENTENCES
 from thalweg.adaptation.adopt import adopt
 from thalweg.build import build, load, save
 from thalweg.cli import main
-from thalweg.data.wordpieces import Texts, learn_wordpieces
+from thalweg.data.streams import Padded
+from thalweg.data.wordpieces import learn_wordpieces
 from thalweg.inspection.similar import documents, ranked
 from thalweg.metrics import ReciprocalRank
 from thalweg.models.language.bert import BERT, minilm
@@ -139,7 +140,7 @@ def test_a_small_encoder_learns_to_find_a_translation():
     task = build(SentenceVectors, model=model, tokenizer=text, temperature=0.1)
     ragged = {f"{name}_tokens": [torch.tensor(one.ids) for one in task.pieces.encode([pair[side] for pair in pairs])]
               for side, name in enumerate(("first", "second"))}  # fmt: skip
-    stream = Texts(ragged, {}, 28, shuffle=True)
+    stream = Padded(ragged, {}, 28, shuffle=True)
     training = Training(Experiment(task=task, train=stream, steps=100, optimizer=adamw(5e-3)), precision="fp32")
     before = dict(evaluate(training, stream))["mrr"]
     for _ in training:

@@ -8,8 +8,8 @@ import torch
 
 from thalweg import figures
 from thalweg.build import build, load, save
-from thalweg.data.classified import TextBatches, padded
 from thalweg.data.pairs import UNK
+from thalweg.data.streams import Padded, padded
 from thalweg.models.language.birnn import BiRNN
 from thalweg.models.language.textcnn import TextCNN
 from thalweg.models.language.word_counts import WordCounts
@@ -37,7 +37,7 @@ def reviews(count: int, seed: int) -> tuple[list[str], list[int]]:
 def learned(model, steps: int = 100) -> tuple[TextClassification, float]:
     torch.manual_seed(0)
     task = build(TextClassification, model=model(), classes=["bad", "good"], words=WORDS)
-    train, test = (TextBatches(task.encode(texts), label, 32, shuffle=not seed)
+    train, test = (Padded({"tokens": task.encode(texts)}, {"label": torch.tensor(label)}, 32, shuffle=not seed)
                    for seed, (texts, label) in enumerate((reviews(500, 1), reviews(100, 2))))  # fmt: skip
     training = Training(Experiment(task=task, train=train, steps=steps, optimizer=adamw(5e-3)), device="cpu", precision="fp32")
     for _ in training:
@@ -91,7 +91,7 @@ def test_in_training_words_are_hidden_and_of_a_long_text_the_beginning_is_read()
 
 def test_figures_show_texts_with_what_is_said_of_them(monkeypatch):
     made = task()
-    batch = {**padded(made.encode(["a good film", "not good"])), "label": torch.tensor([0, 1])}
+    batch = {**padded({"tokens": made.encode(["a good film", "not good"])}), "label": torch.tensor([0, 1])}
     made.evaluate(batch)
     shown, drawn = [], figures.texts
     monkeypatch.setattr("thalweg.figures.texts", lambda rows: shown.append(rows) or drawn(rows))

@@ -20,15 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-
 from thalweg.data.folders import PARTS, Faults
-from thalweg.data.pairs import PAD
 from thalweg.data.sources import MissingData, find
-from thalweg.data.streams import ByLength
-from thalweg.vocabulary import Batch
 
 LEAST = 3  # texts of a class, so that one is in every part
 NAMED = {
@@ -54,30 +47,6 @@ class ClassifiedTexts:
     test: list[Text]
     classes: tuple[str, ...]
     faults: Faults = field(default_factory=Faults)
-
-
-class TextBatches(ByLength):
-    """Batches of tokens, mask [batch time], padded to the longest text of each, and, where texts have one, label [batch].
-
-    tokens: those of every text.   ValueError unless there are as many labels.
-    """
-
-    def __init__(self, tokens: Sequence[Tensor], label: Sequence[int] | None, batch_size: int, *, shuffle: bool = False):
-        if label is not None and len(tokens) != len(label):
-            raise ValueError(f"label: {len(label)} for {len(tokens)} texts")
-        super().__init__(torch.tensor([len(text) for text in tokens]), batch_size, shuffle=shuffle)
-        self.tokens, self.label = tokens, None if label is None else torch.tensor(label)
-
-    def fetch(self, indices: Tensor) -> Batch:
-        batch = padded([self.tokens[index] for index in indices.tolist()])
-        return batch if self.label is None else {**batch, "label": self.label[indices]}
-
-
-def padded(texts: Sequence[Tensor]) -> Batch:
-    """tokens [batch time] of texts, padded to the longest, and mask, True where a token is real."""
-    length = torch.tensor([len(text) for text in texts])
-    tokens = pad_sequence([*texts], batch_first=True, padding_value=PAD)
-    return {"tokens": tokens, "mask": torch.arange(tokens.shape[1]) < length[:, None]}
 
 
 def apart(texts: Iterable[Text], shares: Sequence[float] = (0.15, 0.15)) -> tuple[list[Text], list[Text], list[Text]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from thalweg.data.pairs import BOS, EOS, PAD, Pairs
-from thalweg.data.streams import generator
+from thalweg.data.streams import generator, padded
 from thalweg.vocabulary import Batch
 
 Tokens = Tensor  # [time]
@@ -145,8 +145,4 @@ class Corrupted(Pairs):
             broken, whole = CORRUPTIONS[name](self.texts[index], self.marks, random)
             read.append(torch.cat([broken, end]))
             written.append(torch.cat([begin, whole, end]))
-        batch: Batch = {}
-        for side, rows in (("source", read), ("target", written)):
-            tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
-            batch |= {f"{side}_tokens": tokens, f"{side}_mask": tokens != PAD}
-        return batch
+        return padded({"source_tokens": read, "target_tokens": written}, PAD)

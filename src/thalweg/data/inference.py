@@ -2,17 +2,14 @@
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from zipfile import ZipFile
 
 import torch
-from torch import Tensor
 
-from thalweg.data.classified import padded
 from thalweg.data.sources import MissingData, find
-from thalweg.data.streams import ByLength, generator
-from thalweg.vocabulary import Batch
+from thalweg.data.streams import generator
 
 RELATIONS = ("entailment", "neutral", "contradiction")
 
@@ -32,33 +29,6 @@ class Inferences(NamedTuple):
     valid: list[Premise]
     test: list[Premise]
     left_out: dict[str, int]
-
-
-class PairBatches(ByLength):
-    """Batches of pairs of texts: source_tokens, source_mask, target_tokens, target_mask [batch time], and label [batch].
-
-    source, target: tokens of every pair.   ValueError unless there are as many of both, and of labels.
-    """
-
-    def __init__(
-        self,
-        source: Sequence[Tensor],
-        target: Sequence[Tensor],
-        label: Sequence[int],
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-    ):
-        if not len(source) == len(target) == len(label):
-            raise ValueError(f"label: {len(label)} for {len(source)} and {len(target)} texts")
-        length = torch.tensor([len(one) + len(other) for one, other in zip(source, target, strict=True)])
-        super().__init__(length, batch_size, shuffle=shuffle)
-        self.sides, self.label = {"source": source, "target": target}, torch.tensor(label)
-
-    def fetch(self, indices: Tensor) -> Batch:
-        batch = {f"{side}_{name}": x for side, texts in self.sides.items()
-                 for name, x in padded([texts[index] for index in indices.tolist()]).items()}  # fmt: skip
-        return {**batch, "label": self.label[indices]}
 
 
 def snli() -> Inferences:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from thalweg.data.sources import fetch
-from thalweg.data.streams import generator
-from thalweg.data.wordpieces import Texts, WordPieces
+from thalweg.data.streams import Padded, generator
+from thalweg.data.wordpieces import WordPieces
 
 
 class Judged(NamedTuple):
@@ -39,7 +39,7 @@ def parted(text: str) -> tuple[str, str | None]:
 
 
 def judged_texts(texts: Sequence[Judged], pieces: WordPieces, longest: int, batch_size: int, *, score: bool = False,
-                 shuffle: bool = False) -> Texts:  # fmt: skip
+                 shuffle: bool = False) -> Padded:  # fmt: skip
     """Batches of tokens, mask, segment [batch time] and label [batch], or target [batch 1] where they have scores."""
     second = None if texts[0].second is None else [text.second or "" for text in texts]
     encodings = pieces.encode([text.first for text in texts], second, longest)
@@ -49,7 +49,7 @@ def judged_texts(texts: Sequence[Judged], pieces: WordPieces, longest: int, batc
     }
     judgement = torch.tensor([text.judgement for text in texts])
     fixed = {"target": judgement[:, None]} if score else {"label": judgement.long()}
-    return Texts(ragged, fixed, batch_size, padding=pieces.pad, shuffle=shuffle)
+    return Padded(ragged, fixed, batch_size, padding=pieces.pad, shuffle=shuffle)
 
 
 def apart(texts: Sequence[Judged], share: float) -> tuple[list[Judged], list[Judged]]:

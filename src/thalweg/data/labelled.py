@@ -11,16 +11,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from thalweg.data.classified import decoded, foreign
 from thalweg.data.folders import Faults
 from thalweg.data.pairs import PAD, UNK, Words
 from thalweg.data.sources import MissingData, find
-from thalweg.data.streams import ByLength
+from thalweg.data.streams import Padded
 from thalweg.data.text import Characters
 from thalweg.data.wordpieces import WordPieces
-from thalweg.vocabulary import Batch
 
 LETTERS = 16  # of a word that are read: the first and the last half of so many, where it has more
 
@@ -226,7 +224,7 @@ class WordsInPieces:
         return letters[:, 0], letters
 
 
-class LabelledSentences(ByLength):
+class LabelledSentences(Padded):
     """Batches of tokens, mask, label [batch time] and letters [batch time letter], padded to the longest sentence."""
 
     def __init__(
@@ -239,14 +237,7 @@ class LabelledSentences(ByLength):
         shuffle: bool = False,
     ):
         number = {label: place for place, label in enumerate(classes)}
-        self.examples = [
-            {"tokens": tokens, "letters": letters, "label": torch.tensor([number[label] for label in sentence.labels])}
-            for sentence in sentences
-            for tokens, letters in [reader.encode(sentence.words)]
-        ]
-        super().__init__(torch.tensor([len(sentence.words) for sentence in sentences]), batch_size, shuffle=shuffle)
-
-    def fetch(self, indices: Tensor) -> Batch:
-        chosen = [self.examples[index] for index in indices.tolist()]
-        batch = {name: pad_sequence([one[name] for one in chosen], batch_first=True) for name in chosen[0]}
-        return {**batch, "mask": batch["tokens"] != PAD}
+        read = [reader.encode(sentence.words) for sentence in sentences]
+        label = [torch.tensor([number[label] for label in sentence.labels]) for sentence in sentences]
+        ragged = {"tokens": [tokens for tokens, _ in read], "letters": [letters for _, letters in read], "label": label}
+        super().__init__(ragged, {}, batch_size, padding=PAD, shuffle=shuffle)

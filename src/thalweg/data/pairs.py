@@ -16,11 +16,9 @@ from typing import Literal
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from thalweg.data.sources import MissingData, fetch, find
-from thalweg.data.streams import ByLength, generator
-from thalweg.vocabulary import Batch
+from thalweg.data.streams import Padded, generator
 
 RESERVED = ("<pad>", "<bos>", "<eos>", "<unk>")
 PAD, BOS, EOS, UNK = range(4)
@@ -87,7 +85,7 @@ def frequent(texts: Iterable[str], least: int = 2) -> str:
     return " ".join(sorted((word for word in counts if counts[word] >= least), key=lambda word: (-counts[word], word)))
 
 
-class Pairs(ByLength):
+class Pairs(Padded):
     """Batches of pairs of sentences, each side padded to its longest.
 
     source, target: tokens from `Words.encode` -> source_tokens, target_tokens [batch time] and source_mask, target_mask,
@@ -97,17 +95,9 @@ class Pairs(ByLength):
     def __init__(self, source: Sequence[Tensor], target: Sequence[Tensor], batch_size: int, *, shuffle: bool = False):
         if len(source) != len(target):
             raise ValueError(f"target: {len(target)} sentences for {len(source)} of the source")
-        length = torch.tensor([len(one) + len(other) for one, other in zip(source, target, strict=True)])
-        super().__init__(length, batch_size, shuffle=shuffle)
         start = torch.tensor([BOS])
-        self.source, self.target = source, [torch.cat([start, sentence]) for sentence in target]
-
-    def fetch(self, indices: Tensor) -> Batch:
-        batch: Batch = {}
-        for side, sentences in (("source", self.source), ("target", self.target)):
-            tokens = pad_sequence([sentences[index] for index in indices.tolist()], batch_first=True, padding_value=PAD)
-            batch |= {f"{side}_tokens": tokens, f"{side}_mask": tokens != PAD}
-        return batch
+        ragged = {"source_tokens": source, "target_tokens": [torch.cat([start, sentence]) for sentence in target]}
+        super().__init__(ragged, {}, batch_size, padding=PAD, shuffle=shuffle)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from thalweg.data.folders import Faults
 from thalweg.data.sources import fetch
-from thalweg.data.streams import generator
-from thalweg.data.wordpieces import Texts, WordPieces
+from thalweg.data.streams import Padded, generator
+from thalweg.data.wordpieces import WordPieces
 
 
 class Question(NamedTuple):
@@ -160,7 +160,7 @@ def located(window: Window, start: int, end: int) -> tuple[int, int] | None:
 
 
 def question_batches(questions: Sequence[Question], pieces: WordPieces, longest: int, batch_size: int, *,
-                     shuffle: bool = False) -> Texts:  # fmt: skip
+                     shuffle: bool = False) -> Padded:  # fmt: skip
     """Batches of tokens, mask, segment [batch time], and the place of the answer, start, end [batch].
 
     Of a text that is too long the window with most of the text before and behind the answer; -1 if none holds it whole.
@@ -175,4 +175,4 @@ def question_batches(questions: Sequence[Question], pieces: WordPieces, longest:
         chosen.append(middle[1])
     ragged = {"tokens": [one.tokens for one in chosen], "segment": [one.segment for one in chosen]}
     start, end = torch.tensor(places).T
-    return Texts(ragged, {"start": start, "end": end}, batch_size, padding=pieces.pad, shuffle=shuffle)
+    return Padded(ragged, {"start": start, "end": end}, batch_size, padding=pieces.pad, shuffle=shuffle)

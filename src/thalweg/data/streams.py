@@ -3,13 +3,14 @@
 So a run resumes at any batch without having kept anything, and the order does not depend on who looked on.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, count
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from thalweg.vocabulary import Batch
 
@@ -122,6 +123,50 @@ class ByLength(Stream):
             shuffled = torch.randperm(len(self), generator=generator(self.seed, epoch, 3))
             number = epoch * len(self) + int(shuffled[place])
         return super().indices(number)
+
+
+def padded(ragged: Mapping[str, Sequence[Tensor]], padding: int = 0) -> Batch:
+    """Examples of different lengths as one tensor a name, [batch time ...], padded to the longest with 0, `padding` for tokens.
+
+    ragged: tensors [time ...] by name; beside `tokens` comes `mask`, beside `first_tokens` `first_mask`: True where it is real.
+    """
+    batch: Batch = {}
+    for name, rows in ragged.items():
+        tokens = name.endswith("tokens")
+        batch[name] = pad_sequence([*rows], batch_first=True, padding_value=padding if tokens else 0)
+        if tokens:
+            length = torch.tensor([len(row) for row in rows])
+            batch[name.removesuffix("tokens") + "mask"] = torch.arange(batch[name].shape[1]) < length[:, None]
+    return batch
+
+
+class Padded(ByLength):
+    """Batches of examples of different lengths, each as long as its longest.
+
+    ragged, padding: see `padded`.   fixed: tensors [example ...] that come along.
+    ValueError unless there are as many examples of each.
+    """
+
+    def __init__(
+        self,
+        ragged: Mapping[str, Sequence[Tensor]],
+        fixed: Batch,
+        batch_size: int,
+        *,
+        padding: int = 0,
+        shuffle: bool = False,
+    ):
+        sizes = {name: len(column) for name, column in (*ragged.items(), *fixed.items())}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"ragged, fixed: expected the same number of examples in each, got {sizes}")
+        self.ragged, self.fixed, self.padding = ragged, fixed, padding
+        lengths = [torch.tensor([len(one) for one in column]) for name, column in ragged.items() if name.endswith("tokens")]
+        super().__init__(torch.stack(lengths).sum(0), batch_size, shuffle=shuffle)
+
+    def fetch(self, indices: Tensor) -> Batch:
+        chosen = indices.tolist()
+        rows = {name: [column[index] for index in chosen] for name, column in self.ragged.items()}
+        return take(self.fixed, indices) | padded(rows, self.padding)
 
 
 class Part(Stream):

@@ -1,13 +1,12 @@
 """WordPiece: a word is one token, or a stem and pieces marked by ## that go on with it.   D2L 14.6, 14.8"""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from thalweg.data.streams import ByLength, take
+from thalweg.data.streams import padded
 from thalweg.vocabulary import Batch
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -71,10 +70,8 @@ class WordPieces:
         return self.padded(self.encode(first, second, longest))
 
     def padded(self, encodings: Sequence[Encoding]) -> Batch:
-        tokens = pad_sequence([torch.tensor(one.ids) for one in encodings], batch_first=True, padding_value=self.pad)
-        segment = pad_sequence([torch.tensor(one.type_ids) for one in encodings], batch_first=True)
-        length = torch.tensor([len(one.ids) for one in encodings])
-        return {"tokens": tokens, "mask": torch.arange(tokens.shape[1]) < length[:, None], "segment": segment}
+        return padded({"tokens": [torch.tensor(one.ids) for one in encodings],
+                       "segment": [torch.tensor(one.type_ids) for one in encodings]}, self.pad)  # fmt: skip
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of tokens, without special ones."""
@@ -86,36 +83,3 @@ class WordPieces:
     def goes_on(self) -> Tensor:
         """Which tokens go on with the word of the token before.   bool [vocab]"""
         return torch.tensor([piece.startswith("##") for piece in self.pieces(range(len(self)))])
-
-
-class Texts(ByLength):
-    """Batches of texts that are tokens, each padded to the longest of its batch.
-
-    ragged: lists of tensors [time] by name, padded with 0, `padding` for tokens; beside `tokens` comes `mask`, beside
-    `first_tokens` `first_mask`: where they are real.   fixed: tensors [example ...] that come along.
-    """
-
-    def __init__(
-        self,
-        ragged: Mapping[str, Sequence[Tensor]],
-        fixed: Batch,
-        batch_size: int,
-        *,
-        padding: int = 0,
-        shuffle: bool = False,
-    ):
-        self.ragged, self.fixed, self.padding = ragged, fixed, padding
-        lengths = [torch.tensor([len(one) for one in column]) for name, column in ragged.items() if name.endswith("tokens")]
-        super().__init__(torch.stack(lengths).sum(0), batch_size, shuffle=shuffle)
-
-    def fetch(self, indices: Tensor) -> Batch:
-        batch = take(self.fixed, indices)
-        chosen = indices.tolist()
-        for name, column in self.ragged.items():
-            rows = [column[index] for index in chosen]
-            tokens = name.endswith("tokens")
-            batch[name] = pad_sequence(rows, batch_first=True, padding_value=self.padding if tokens else 0)
-            if tokens:
-                length = torch.tensor([len(row) for row in rows])
-                batch[name.removesuffix("tokens") + "mask"] = torch.arange(batch[name].shape[1]) < length[:, None]
-        return batch

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 
 from thalweg.build import build, load
-from thalweg.data.classified import TextBatches
 from thalweg.data.labelled import (
     Labelled,
     LabelledSentences,
@@ -19,6 +18,7 @@ from thalweg.data.labelled import (
     wnut17,
 )
 from thalweg.data.pairs import UNK
+from thalweg.data.streams import Padded
 from thalweg.models.language.elmo import ELMo
 from thalweg.models.sequence.tagger import Tagger
 from thalweg.tasks.both_ways import BothWays
@@ -48,7 +48,7 @@ def _labelling(sentences: Labelled, monitor: str, *, objective: str, context: st
     right = [one == other for said, sentence in zip(usual, sentences.valid, strict=True)
              for one, other in zip(said, sentence.labels, strict=True)]  # fmt: skip
     notes = {
-        "sentences": f"train {len(train.examples):,}, valid {len(valid.examples):,}, test {len(test.examples):,}, of "
+        "sentences": f"train {train.size:,}, valid {valid.size:,}, test {test.size:,}, of "
                      f"{len(sentences.classes)} labels",
         "words": f"{len(reader.words):,} are known, those that occur twice",
         "the label that each word most often has": f"is right for {100 * sum(right) / len(right):.2f} % of validation words",
@@ -93,11 +93,11 @@ def elmo_ewt(*, epochs: float = 8, batch_size: int = 32, embed_dim: int = 100, h
     known = " ".join(sorted(word for word in counts if counts[word] > 1))
     model = build(ELMo, vocab_size=4 + len(known.split()), embed_dim=embed_dim, hidden_dim=hidden_dim, dropout=dropout)
     task = build(BothWays, model=model, words=known)
-    train, valid, test = ([torch.tensor([task.words.number.get(word.lower(), UNK) for word in one.words])
-                           for one in part if len(one.words) > 1]
-                          for part in (sentences.train, sentences.valid[:500], sentences.test[:500]))  # fmt: skip
-    return Experiment(task=task, train=TextBatches(train, None, batch_size, shuffle=True), valid=TextBatches(valid, None, 100),
-                      test=TextBatches(test, None, 100), epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2),
+    parts = (sentences.train, sentences.valid[:500], sentences.test[:500])
+    train, valid, test = ({"tokens": [torch.tensor([task.words.number.get(word.lower(), UNK) for word in one.words])
+                                      for one in part if len(one.words) > 1]} for part in parts)  # fmt: skip
+    return Experiment(task=task, train=Padded(train, {}, batch_size, shuffle=True), valid=Padded(valid, {}, 100),
+                      test=Padded(test, {}, 100), epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2),
                       schedule=warmup(0.05, linear()), clip=1.0, monitor="loss")  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def _parallel(make: Callable[[Sizes, int], nn.Module], task: type[ParallelTransd
 
     learned, last = len(corpus.train), len(corpus.train) + len(corpus.valid)
     train, valid = stream(0, learned, batch_size, shuffle=True), stream(learned, last, 250)
-    longest = 10 + max(map(len, train.target))
+    longest = 10 + max(map(len, train.ragged["target_tokens"]))
     sizes = {"source_vocab_size": len(words[0]), "target_vocab_size": len(words[1]), "embed_dim": embed_dim,
              "num_layers": num_layers, "num_heads": 4, "hidden_dim": 512, "dropout": dropout}  # fmt: skip
     learner = build(task, model=make(sizes, longest), longest=longest, **known, **of_task)

@@ -10,7 +10,8 @@ from thalweg.adaptation.encoders import pretrained_encoder, small_encoder
 from thalweg.build import build
 from thalweg.data.pairs import Pair, tatoeba_fra_eng
 from thalweg.data.pretraining import sentences, wikitext2
-from thalweg.data.wordpieces import Texts, WordPieces
+from thalweg.data.streams import Padded
+from thalweg.data.wordpieces import WordPieces
 from thalweg.tasks.sentence_vectors import SentenceVectors
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
@@ -59,11 +60,11 @@ def sentence_vectors(
                                            embed_dim=embed_dim, num_layers=num_layers, context=128)  # fmt: skip
     pieces = WordPieces(tokenizer)
 
-    def stream(part: Sequence[Pair], batch_size: int, shuffle: bool = False) -> Texts:
+    def stream(part: Sequence[Pair], batch_size: int, shuffle: bool = False) -> Padded:
         sides = {name: pieces.encode([pair[side] for pair in part], longest=longest)
                  for side, name in enumerate(("first_tokens", "second_tokens"))}  # fmt: skip
         ragged = {name: [torch.tensor(one.ids) for one in encodings] for name, encodings in sides.items()}
-        return Texts(ragged, {}, batch_size, padding=pieces.pad, shuffle=shuffle)
+        return Padded(ragged, {}, batch_size, padding=pieces.pad, shuffle=shuffle)
 
     task = build(SentenceVectors, model=encoder, tokenizer=tokenizer, longest=longest)
     encoder.pooler.requires_grad_(False)  # it has no say

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.build import build, load
-from thalweg.data.classified import ClassifiedTexts, Text, TextBatches, imdb, movie_reviews, own_texts, sst2
-from thalweg.data.inference import RELATIONS, PairBatches, Premise, snli
+from thalweg.data.classified import ClassifiedTexts, Text, imdb, movie_reviews, own_texts, sst2
+from thalweg.data.inference import RELATIONS, Premise, snli
 from thalweg.data.pairs import Words, frequent
+from thalweg.data.streams import Padded
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.data.word_vectors import read_vectors
 from thalweg.models.language.birnn import BiRNN
@@ -88,9 +89,9 @@ def _experiment(texts: ClassifiedTexts, task: TextClassification, epochs: float,
                 notes: dict[str, str]) -> Experiment:  # fmt: skip
     """The task learns the texts."""
 
-    def stream(part: Sequence[Text], batch_size: int, shuffle: bool = False) -> TextBatches:
-        label = [task.classes.index(one.label) for one in part]
-        return TextBatches(task.encode([one.text for one in part]), label, batch_size, shuffle=shuffle)
+    def stream(part: Sequence[Text], batch_size: int, shuffle: bool = False) -> Padded:
+        label = torch.tensor([task.classes.index(one.label) for one in part])
+        return Padded({"tokens": task.encode([one.text for one in part])}, {"label": label}, batch_size, shuffle=shuffle)
 
     train = stream(texts.train, batch_size, shuffle=True)
     counts = Counter(one.label for one in texts.train)
@@ -181,9 +182,12 @@ def decomposable_attention_snli(
     if vector:
         _given(model, Words(words).words, vector)
 
-    def stream(part: Sequence[Premise], batch_size: int, shuffle: bool = False) -> PairBatches:
-        premises, hypotheses = (task.encode([getattr(one, side) for one in part]) for side in ("premise", "hypothesis"))
-        return PairBatches(premises, hypotheses, [RELATIONS.index(one.label) for one in part], batch_size, shuffle=shuffle)
+    def stream(part: Sequence[Premise], batch_size: int, shuffle: bool = False) -> Padded:
+        sides = {"source_tokens": [one.premise for one in part], "target_tokens": [one.hypothesis for one in part]}
+        label = torch.tensor([RELATIONS.index(one.label) for one in part])
+        return Padded(
+            {side: task.encode(texts) for side, texts in sides.items()}, {"label": label}, batch_size, shuffle=shuffle
+        )
 
     total, table = (sum(p.numel() for p in part.parameters()) for part in (model, model.embedding))
     notes = {

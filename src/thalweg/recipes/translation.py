@@ -49,7 +49,7 @@ def _in_words(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict[st
     source, target = (Words(text) for text in known)
     train, valid, test = _streams(corpus, source, target, batch_size)
     model = build(make, source_vocab_size=len(source), target_vocab_size=len(target), **arguments)
-    longest = 10 + max(map(len, train.target))
+    longest = 10 + max(map(len, train.ragged["target_tokens"]))
     task = build(Transduction, model=model, source_words=known[0], target_words=known[1], longest=longest, own=own,
                  own_steps=max(1, round(epochs * len(train) / 2)), brackets=brackets)  # fmt: skip
     counted = f"{len(source):,} of the source, {len(target):,} of the target, that occur at least {least} times"
@@ -67,7 +67,8 @@ def _in_subwords(corpus: Corpus, make: Callable[..., nn.Module], arguments: dict
     subwords = Subwords(tokenizer)
     train, valid, test = _streams(corpus, subwords, subwords, batch_size)
     model = build(make, source_vocab_size=len(subwords), target_vocab_size=len(subwords), **arguments)
-    task = build(Transduction, model=model, tokenizer=tokenizer, longest=10 + max(map(len, train.target)), beam=beam,
+    longest = 10 + max(map(len, train.ragged["target_tokens"]))
+    task = build(Transduction, model=model, tokenizer=tokenizer, longest=longest, beam=beam,
                  label_smoothing=label_smoothing)  # fmt: skip
     told = {
         "sub-words": f"{len(subwords):,} of both sides, learned on what is trained on",

@@ -10,9 +10,9 @@ from torch.nn.functional import cross_entropy, pad
 from torchmetrics.classification import MulticlassAccuracy
 
 from thalweg import figures
-from thalweg.data.classified import padded
 from thalweg.data.judged import parted
 from thalweg.data.pairs import PAD
+from thalweg.data.streams import padded
 from thalweg.tasks.text_classification import SHOWN, TextClassification
 from thalweg.vocabulary import Batch
 
@@ -56,9 +56,8 @@ class Entailment(TextClassification):
         pairs = [parted(text) for text in texts]
         if wrong := [text for text, (_, second) in zip(texts, pairs, strict=True) if not second]:
             raise ValueError(f"text: {wrong[0]!r}: expected a premise and a hypothesis, with a tab or ' || ' between")
-        sides = [self.encode([pair[side] or "" for pair in pairs]) for side in (0, 1)]
-        return {f"{side}_{name}": x for side, tokens in zip(("source", "target"), sides, strict=True)
-                for name, x in padded(tokens).items()}  # fmt: skip
+        first, second = (self.encode([pair[side] or "" for pair in pairs]) for side in (0, 1))
+        return padded({"source_tokens": first, "target_tokens": second})
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """As of texts, and where the words of a hypothesis find their like in the premise."""

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from thalweg import figures
-from thalweg.data.classified import padded
 from thalweg.data.pairs import PAD, UNK, Words
+from thalweg.data.streams import padded
 from thalweg.data.subwords import Subwords
 from thalweg.tasks.classification import Classification
 from thalweg.vocabulary import Batch
@@ -69,7 +69,7 @@ class TextClassification(Classification):
 
     def batch(self, texts: Sequence[str]) -> Batch:
         """Texts as a person types them."""
-        return padded(self.encode(texts))
+        return padded({"tokens": self.encode(texts)})
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """What was taken for what; the first texts of a batch, and those of the largest loss, with what is said of them."""

@@ -5,12 +5,12 @@ from definitions import equal_with_gradients, numbers
 from torch.testing import assert_close
 
 from thalweg.build import build
-from thalweg.data.classified import padded
+from thalweg.data.streams import padded
 from thalweg.layers.layer_mix import LayerMix
 from thalweg.models.language.elmo import ELMo
 from thalweg.tasks.both_ways import BothWays
 
-BATCH = padded([torch.tensor([4, 2, 7, 1, 3]), torch.tensor([5, 6, 8])])
+BATCH = padded({"tokens": [torch.tensor([4, 2, 7, 1, 3]), torch.tensor([5, 6, 8])]})
 
 
 def model() -> ELMo:
