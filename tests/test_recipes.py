@@ -29,6 +29,7 @@ EASED |= {name: ["--least", "40"] for name in ("skipgram-text8", "cbow-text8", "
 EASED |= {"nnlm-ptb": ["--measured", "2000", "--order", "3"]}
 EASED |= {"airbench-cifar10": ["--batch-size", "64"]}
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",
+             "image-verifier": "a folder of the person's own",
              "segmenter": "images and masks of the person's own",
              "image-tagger": "images and labels of the person's own", "translator": "pairs of the person's own",
              "reinforced-tatoeba": "a run that it goes on from", "tagger": "sentences of the person's own",

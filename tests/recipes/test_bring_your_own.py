@@ -12,7 +12,7 @@ from thalweg.data.images import read_image
 from thalweg.data.sources import digits
 from thalweg.models import builder, builders
 from thalweg.models.vision.resnet import resnet18
-from thalweg.recipes.bring_your_own import image_classifier
+from thalweg.recipes.bring_your_own import image_classifier, image_verifier
 from thalweg.training import Training, evaluate
 
 
@@ -53,6 +53,28 @@ def test_digits_in_files_are_learned(tmp_path):
     task = training.evaluated.eval()
     named = [task.predict({"image": read_image(path)[None]})["label"][0][0] for path in (tmp_path / "digit 3").iterdir()]
     assert named.count("digit 3") > 0.9 * len(named)
+
+
+def test_numbers_that_were_never_seen_are_told_apart_by_a_distance_that_others_taught(tmp_path):
+    examples = digits().train
+    by_digit = [examples["image"][examples["label"] == digit, 0] for digit in range(10)]
+    for number in range(36):
+        tens, ones = by_digit[number // 6], by_digit[number % 6]
+        (tmp_path / f"number {number}").mkdir()
+        for index in range(16):
+            pixels = torch.cat([tens[index], ones[16 + number + index]], 1)
+            Image.fromarray(pixels.numpy()).save(tmp_path / f"number {number}" / f"{index}.png")
+    experiment = image_verifier(data=tmp_path, model="lenet", epochs=20, image_size=16)
+    parts = [set(part.fetch(torch.arange(part.size))["label"].tolist()) for part in
+             (experiment.train, experiment.valid, experiment.test)]  # fmt: skip
+    assert [len(part) for part in parts] == [22, 7, 7]
+    assert len(set.union(*parts)) == 36
+    assert dict(evaluate(trained(experiment), experiment.test))["verification"] > 0.975  # 0.93 untrained
+
+
+def test_a_verifier_needs_six_classes(tmp_path):
+    with pytest.raises(ValueError, match="5 subfolders, expected at least 6"):
+        image_verifier(data=write(tmp_path, dict.fromkeys("abcde", 5)))
 
 
 def test_two_classes_of_ten_images_with_odd_names_are_enough(tmp_path):

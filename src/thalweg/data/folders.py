@@ -60,6 +60,7 @@ class ImageFolder:
             raise ValueError(f"data={folder}: {'a file, expected a folder' if self.folder.exists() else 'no such folder'}")
         parts = self._parts()
         self.classes = tuple(path.name for path in _subfolders(parts.get("train", self.folder)))
+        self.held: set[int] = set()  # classes that are not to be learned
         if len(self.classes) < 2:
             raise ValueError(f"data={folder}: expected at least two subfolders, one a class, and found {list(self.classes)}")
         self.pictures: list[Picture] = []
@@ -96,10 +97,22 @@ class ImageFolder:
         """ValueError if a class has fewer training images than `least`."""
         counts = Counter(picture.label for picture in self.pictures if picture.part in ("", "train"))
         for label, name in enumerate(self.classes):
-            if counts[label] < least:
+            if label not in self.held and counts[label] < least:
                 skipped = f"; {self.report()}" if self.skipped else ""
                 raise ValueError(f"data={self.folder}: the class {name!r} has {counts[label]} images to train on, expected at "
                                  f"least {least}{skipped}")  # fmt: skip
+
+    def keep_apart(self, share: float = 0.2) -> None:
+        """All images of a class are in one part, whatever the folder says: a share of the classes is for validation, as many
+        are for tests, by the hash of their names.   ValueError if there are fewer than six.
+        """
+        if len(self.classes) < 6:
+            raise ValueError(f"data={self.folder}: {len(self.classes)} subfolders, expected at least 6 to keep some for tests")
+        order = sorted(range(len(self.classes)), key=lambda label: hashlib.sha256(self.classes[label].encode()).digest())
+        cut = max(2, round(share * len(order)))
+        part = {label: "valid" if place < cut else "test" if place < 2 * cut else "train" for place, label in enumerate(order)}
+        self.held = set(order[: 2 * cut])
+        self.pictures = [picture._replace(part=part[picture.label]) for picture in self.pictures]
 
     def report(self) -> str:
         """One line on the files left out."""

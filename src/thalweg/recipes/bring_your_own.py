@@ -20,6 +20,7 @@ from thalweg.data.tagged import TaggedFolder
 from thalweg.layers.standardize import moments, standardize
 from thalweg.models import builder
 from thalweg.tasks.classification import Classification
+from thalweg.tasks.metric_learning import MetricLearning
 from thalweg.tasks.tagging import Tagging
 from thalweg.training import Experiment
 from thalweg.training.optimisers import discriminative_adamw
@@ -91,6 +92,36 @@ def image_tagger(
     return _experiment(folder, make, partial(_tag_notes, folder), "mAP", model, pretrained, epochs, batch_size, lr, image_size)
 
 
+def image_verifier(
+    *,
+    data: Path,
+    model: str = "auto",
+    pretrained: str | None = None,
+    epochs: int | None = None,
+    batch_size: int = 64,
+    lr: float | None = None,
+    image_size: int | None = None,
+) -> Experiment:
+    """A distance is learned by which photographs of the same person, or thing, are near: also of those never seen.   LBDL 3.1
+
+    data: FOLDER/alice/1.jpg, FOLDER/bob/1.jpg ..., six or more subfolders; a fifth of them is for validation, one for tests
+    model: resnet18, vit_tiny_16 or any other classifier of images; auto takes one that suits the data
+    pretrained: folder, file or Hugging Face id of weights to start from, as timm or transformers write them
+    epochs: passes over the training images; if not given, by their number
+    batch_size: images a step, among which pairs of the same are looked for
+    lr: learning rate; if not given, by the model
+    image_size: side of the square that images are scaled to; if not given, by theirs
+    """
+    folder = ImageFolder(data)
+    folder.keep_apart()
+
+    def make(seeing: nn.Module) -> Any:
+        return build(MetricLearning, encoder=seeing, classes=folder.classes, margin=0.2)
+
+    return _experiment(folder, make, partial(_notes, folder), "verification", model, pretrained, epochs, batch_size, lr,
+                       image_size, outputs=128)  # fmt: skip
+
+
 def _experiment(
     folder: ImageFolder | TaggedFolder,
     make: Callable[[nn.Module], Any],
@@ -102,9 +133,15 @@ def _experiment(
     batch_size: int | None,
     lr: float | None,
     image_size: int | None,
+    outputs: int | None = None,
 ) -> Experiment:
-    """What is not said chosen by the folder, the task made of the network, and what was found and chosen told."""
-    network = _pretrained(folder, model, pretrained, image_size) if pretrained else _fresh(folder, model, image_size)
+    """What is not said chosen by the folder, the task made of the network, and what was found and chosen told.
+
+    outputs: numbers that the network gives; if None, one a class.
+    """
+    outputs = outputs or len(folder.classes)
+    network = (_pretrained(model, pretrained, image_size, outputs) if pretrained
+               else _fresh(folder, model, image_size, outputs))  # fmt: skip
     batch_size = batch_size or min(128, max(8, 2 ** round(math.log2(len(folder.pictures) / 30))))
     augment, changes = _augmentation(folder.channels, network.size)
     splits = folder.streams((network.size, network.size), batch_size, augment=augment)
@@ -124,7 +161,7 @@ def _experiment(
                       evaluate_every=max(30, len(splits.train)), notes=notes)  # fmt: skip
 
 
-def _fresh(folder: ImageFolder | TaggedFolder, model: str, image_size: int | None) -> Network:
+def _fresh(folder: ImageFolder | TaggedFolder, model: str, image_size: int | None, outputs: int) -> Network:
     """A model with random weights, at the size nearest to the images' that it takes."""
     wanted = image_size or max((side for side in EXTENTS if side <= folder.extent), default=folder.extent)
     name, more, why = model, {}, model
@@ -135,16 +172,16 @@ def _fresh(folder: ImageFolder | TaggedFolder, model: str, image_size: int | Non
     make, problems = builder(name), []
     for size in [wanted] if image_size else sorted({wanted, *EXTENTS, 224}, key=lambda side: abs(math.log(side / wanted))):
         for channels in (folder.channels, 4 - folder.channels):
-            arguments = _arguments(make, size, channels, len(folder.classes)) | more
+            arguments = _arguments(make, size, channels, outputs) | more
             with torch.device("meta"):  # nothing is calculated
-                problem = _problem(partial(make, **arguments), (2, channels, size, size), len(folder.classes))
+                problem = _problem(partial(make, **arguments), (2, channels, size, size), outputs)
             if not problem:
                 return Network(build(make, **arguments), None, channels, size, f"{why}, from scratch, sees {size}x{size}")
             problems.append(problem)
     raise ValueError(f"model={model!r}: does not classify images of {wanted}x{wanted}: {problems[0]}")
 
 
-def _pretrained(folder: ImageFolder | TaggedFolder, model: str, source: str, image_size: int | None) -> Network:
+def _pretrained(model: str, source: str, image_size: int | None, outputs: int) -> Network:
     """A model with public weights and a fresh head, seeing what the weights were trained to see."""
     if model == "auto":
         config = public.fetch(source) / "config.json"
@@ -153,10 +190,10 @@ def _pretrained(folder: ImageFolder | TaggedFolder, model: str, source: str, ima
             raise ValueError(f"model={model!r}: {source} does not name its architecture; say which, such as resnet18")
         model = stated
     make = builder(model)
-    module = public.pretrained(make, source, num_classes=len(folder.classes))
+    module = public.pretrained(make, source, num_classes=outputs)
     seen = public.preprocessing(source, make)
     size, channels = image_size or int(seen["size"][0]), len(seen["mean"])
-    if problem := _problem(lambda: module, (2, channels, size, size), len(folder.classes)):
+    if problem := _problem(lambda: module, (2, channels, size, size), outputs):
         raise ValueError(f"model={model!r}, pretrained={source!r}: does not classify images of {size}x{size}: {problem}")
     scale = {name: seen[name] for name in ("mean", "deviation")}
     return Network(module, scale, channels, size, f"{make.__name__}, from the weights of {source}, sees {size}x{size}")
