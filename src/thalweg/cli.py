@@ -212,10 +212,11 @@ def range_test(words: list[str]) -> None:
 
 def sweep(words: list[str]) -> None:
     """Choose hyper-parameters: thalweg sweep RECIPE --lr 0.001,0.01"""
-    recipe = _first(words, "sweep RECIPE --lr 0.001,0.01 --width 8,16 [--folds 5] [--out FOLDER]",
+    recipe = _first(words, "sweep RECIPE --lr 0.001,0.01 --width 8,16 [--seed 0,1,2] [--folds 5] [--out FOLDER]",
                     "Trains every combination of the values and ranks them by a validation metric, never by the test. The same "
                     "command again goes on where it was stopped.")  # fmt: skip
-    flags = {name: CIRCUMSTANCES[name] for name in ("seed", "device", "precision", "steps", "data", "keep_memory")} | {
+    flags = {name: CIRCUMSTANCES[name] for name in ("device", "precision", "steps", "data", "keep_memory")} | {
+        "seed": {**_several(CIRCUMSTANCES["seed"]), "default": [0], "help": "each combination once by each (default 0)"},
         "folds": {"type": int, "metavar": "N", "help": "parts of the training data, each of which is once held out"},
         "metric": {"metavar": "NAME", "help": "to rank by (default: the one that the recipe monitors)"},
         "test": {"action": "store_true", "help": "measure on the test data too: to compare what was chosen, not to choose"},

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -245,9 +246,10 @@ def sweep(recipe: Recipe, grid: dict[str, list[Any]], circumstances: dict[str, A
 
     warnings.showwarning = _tell  # type: ignore[assignment]
     folder = circumstances["out"] or Path("runs") / f"sweep-{recipe.name.rpartition(':')[2]}"
-    folds, metric, rows = circumstances["folds"], circumstances["metric"], []
-    todo = [(arguments, number) for arguments in points(grid) for number in range(folds or 1)]
-    for turn, (arguments, number) in enumerate(todo, 1):
+    folds, metric, seeds, rows = circumstances["folds"], circumstances["metric"], list(dict.fromkeys(circumstances["seed"])), []
+    todo = list(product(points(grid), seeds, range(folds or 1)))
+    for turn, (arguments, seed, number) in enumerate(todo, 1):
+        circumstances = {**circumstances, "seed": seed}
         experiment = experiment_of(recipe, arguments, circumstances)
         with mendable(recipe):
             experiment = candidate(experiment, metric=metric, steps=circumstances["steps"], fold=number, folds=folds,
@@ -255,7 +257,7 @@ def sweep(recipe: Recipe, grid: dict[str, list[Any]], circumstances: dict[str, A
             training = Training(experiment, device=circumstances["device"], precision=circumstances["precision"])
         metric = str(experiment.monitor)
         changed = [f"{name}={_plain(arguments[name])}" for name, values in grid.items() if len(values) > 1]
-        words = [*changed, *([f"fold={number + 1}of{folds}"] if folds else [])]
+        words = [*changed, *([f"seed={seed}"] if len(seeds) > 1 else []), *([f"fold={number + 1}of{folds}"] if folds else [])]
         path = folder / (",".join(words).replace(os.sep, "_") or "run")
         facts = _facts(recipe, arguments, circumstances, keep_memory=kept, notes=dict(experiment.notes))
         known = _known(path, facts)
@@ -267,17 +269,21 @@ def sweep(recipe: Recipe, grid: dict[str, list[Any]], circumstances: dict[str, A
                 if not stopped.diverged:
                     raise Problem(f"{stopped} (of a sweep: the same sweep again)", stopped.status) from stopped
                 write_json(path / "run.json", facts | {"diverged": str(stopped)})
-        rows = table(folder, metric)
+        rows = table(folder, metric, seeds)
         with writing(folder):
             write_json(folder / "sweep.json", {"recipe": recipe.name, "metric": f"valid/{metric}", "rows": rows})
     for place, row in enumerate(rows, 1):
         value = "diverged" if row["value"] is None else f"{row['value']:.4f}"
-        spread = "" if row["deviation"] is None else f" ± {row['deviation']:.4f}"
         changed = [f"{name}={row['arguments'][name]}" for name, values in grid.items() if len(values) > 1]
         size = [] if row["parameters"] is None else [f"{row['parameters']:,} parameters", f"{row['seconds']:.0f} s"]
-        tested = [f"{name} {number:.4f}" for name, number in row["test"].items()]
-        print(f"{place:3}  {value}{spread}  {' '.join(changed)}{'  ' * bool(size)}{', '.join([*size, *tested])}")
+        tested = [f"{name} {number:.4f}{_spread(row['test_deviation'].get(name))}" for name, number in row["test"].items()]
+        said = f"{place:3}  {value}{_spread(row['deviation'])}  {' '.join(changed)}"
+        print(f"{said}{'  ' * bool(size)}{', '.join([*size, *tested])}")
     print(f"ranked by valid {metric}: {folder / 'sweep.json'}")
+
+
+def _spread(deviation: float | None) -> str:
+    return "" if deviation is None else f" ± {deviation:.4f}"
 
 
 def _known(path: Path, facts: dict[str, Any]) -> dict[str, Any] | None:

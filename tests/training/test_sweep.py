@@ -200,6 +200,26 @@ def test_what_is_compared_is_measured_on_test_data_and_ranked_by_validation_stil
         assert f"test/rmse {row['test']['test/rmse']:.4f}" in shown
 
 
+def test_each_combination_is_trained_by_each_seed_and_ranked_by_the_mean(recipe, tmp_path, capsys):
+    found = sweep(recipe, tmp_path / "sweep", "--degree", "2,5", "--seed", "3,4,4", "--test")
+    alone = sweep(recipe, tmp_path / "alone", "--degree", "2,5", "--seed", "4", "--test")["rows"]
+    assert [row["arguments"]["degree"] for row in found["rows"]] == [5, 2]
+    for row, one in zip(found["rows"], alone, strict=True):
+        degree = row["arguments"]["degree"]
+        assert row["runs"] == [f"degree={degree},seed=3", f"degree={degree},seed=4"]
+        assert row["scores"][0] != row["scores"][1] == one["value"]
+        assert row["value"] == pytest.approx(statistics.mean(row["scores"]))
+        runs = [json.loads((tmp_path / "sweep" / name / "run.json").read_text()) for name in row["runs"]]
+        assert [facts["seed"] for facts in runs] == [3, 4]
+        tested = [facts["metrics"]["test/rmse"]["value"] for facts in runs]
+        assert row["test"]["test/rmse"] == pytest.approx(statistics.mean(tested))
+        assert row["test_deviation"]["test/rmse"] == pytest.approx(statistics.stdev(tested))
+    best = found["rows"][0]
+    assert f"test/rmse {best['test']['test/rmse']:.4f} ± {best['test_deviation']['test/rmse']:.4f}" in capsys.readouterr().out
+    more = sweep(recipe, tmp_path / "sweep", "--degree", "2,5", "--seed", "4,5", "--test")["rows"]
+    assert more[0]["runs"] == ["degree=5,seed=4", "degree=5,seed=5"]
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -209,6 +229,7 @@ def test_what_is_compared_is_measured_on_test_data_and_ranked_by_validation_stil
         (["--test", "--folds", "5"], r"test=True, folds=5: expected one of them"),
         (["--folds", "31"], r"folds=31: expected 2 to 30"),
         (["--steps", "0"], r"steps=0: expected at least 1"),
+        (["--seed", "1,x"], r"argument --seed: invalid value in '1,x': expected INT, with commas between"),
     ],
 )
 def test_a_sweep_that_makes_no_sense_is_refused_in_one_line(recipe, tmp_path, words, error, capsys):

@@ -1,4 +1,6 @@
-"""Choosing hyper-parameters: every combination is trained, on folds if wanted, and ranked by validation.   LEE "General Guide"
+"""Choosing hyper-parameters: every combination is trained, by several seeds or on folds if wanted, and ranked by validation.
+
+LEE "General Guide".
 
 The test data are not looked at, unless what was chosen before is to be compared. What is known lies in the folders of
 the runs, so a sweep that was killed goes on.
@@ -73,22 +75,22 @@ def candidate(
     return replace(experiment, test=experiment.test if test else None, monitor=metric, **length)  # type: ignore[arg-type]
 
 
-def table(folder: Path, metric: str) -> list[dict[str, Any]]:
-    """The finished combinations of a sweep, best first: arguments, the validation metric, its deviation over folds.
+def table(folder: Path, metric: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """The finished combinations of a sweep, best first: arguments, the validation metric, its deviation over folds and seeds.
 
-    The value of a combination is the mean over its folds; also parameters, seconds of all folds and what was measured on
-    test data, where the runs have them. Those that diverged come last, with no value.
+    The value of a combination is the mean over its folds and seeds, and so is what was measured on test data, where the runs
+    have them; also parameters, and seconds of all runs. Those that diverged come last, with no value.
     """
     combinations: dict[str, dict[str, Any]] = {}
     higher = True
     for path in sorted(folder.glob("*/run.json")):
         facts = json.loads(path.read_text(encoding="utf8"))
-        if not {"metrics", "diverged"} & set(facts):
+        if not {"metrics", "diverged"} & set(facts) or facts["seed"] not in seeds:
             continue
         arguments, folds = facts["arguments"], facts["circumstances"]["folds"]
         row = combinations.setdefault(
             json.dumps([arguments, folds]),
-            {"arguments": arguments, "folds": folds, "scores": [], "runs": [], "parameters": None, "seconds": 0.0, "test": {}},
+            {"arguments": arguments, "folds": folds, "scores": [], "runs": [], "parameters": None, "seconds": 0.0, "tests": []},
         )
         metrics = facts.get("metrics", {})
         measured = metrics.get(f"valid/{metric}")
@@ -100,11 +102,17 @@ def table(folder: Path, metric: str) -> list[dict[str, Any]]:
         row["runs"].append(path.parent.name)
         row["parameters"] = facts.get("parameters")
         row["seconds"] = round(row["seconds"] + facts.get("seconds", 0.0), 2)
-        row["test"] = {name: found["value"] for name, found in metrics.items() if name.startswith("test/")}
+        row["tests"].append({name: found["value"] for name, found in metrics.items() if name.startswith("test/")})
     rows = []
     for row in combinations.values():
-        if len(scores := row["scores"]) == (row["folds"] or 1):
-            whole = None not in scores
-            spread = stdev(scores) if whole and len(scores) > 1 else None
-            rows.append({**row, "value": mean(scores) if whole else None, "deviation": spread})
+        scores, tests = row["scores"], row.pop("tests")
+        if len(scores) == (row["folds"] or 1) * len(seeds):
+            whole, several = None not in scores, len(scores) > 1
+            row |= {"value": mean(scores) if whole else None, "deviation": stdev(scores) if whole and several else None}
+            row |= {"test": {}, "test_deviation": {}}
+            for name in tests[0] if whole else ():
+                row["test"][name] = mean(test[name] for test in tests)
+                if several:
+                    row["test_deviation"][name] = stdev(test[name] for test in tests)
+            rows.append(row)
     return sorted(rows, key=lambda row: (row["value"] is None, -(row["value"] or 0) if higher else row["value"] or 0))
