@@ -19,6 +19,7 @@ from thalweg.losses import (
     guided_attention,
     jensen_shannon,
     multilabel_margin,
+    policy_gradient,
     quality_focal,
     style,
     total_variation,
@@ -397,3 +398,23 @@ def test_the_guided_loss_is_small_near_the_diagonal_of_what_is_real(width):
     assert guided_attention(torch.eye(4)[None], *[torch.ones(1, 4, dtype=torch.bool)] * 2)[0] == 0
     with pytest.raises(ValueError, match="width=0: expected more than 0"):
         guided_attention(weights, *masks, 0)
+
+
+def test_a_policy_gradient_is_on_average_that_of_the_expected_reward():
+    """Of all sequences of two tokens: sum_y p(y) grad(- (r(y) - b) log p(y)) = - grad sum_y p(y) r(y), for any b."""
+    logits = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)  # [time vocab], whatever came before
+    tokens = torch.tensor(list(product(range(4), repeat=2)))
+    reward, chance = torch.rand(16, dtype=torch.float64), logits.log_softmax(-1)
+    log_p = torch.stack([chance[0, first] + chance[1, second] for first, second in tokens.tolist()])
+    (expected,) = grad(-(log_p.exp() * reward).sum(), logits, retain_graph=True)
+    for baseline in (0.0, 0.7):
+        advantage = log_p.exp().detach() * (reward - baseline)  # each as often as it is drawn
+        total, count = policy_gradient(logits.expand(16, 2, 4), tokens, advantage)
+        assert count == 16
+        assert_close(grad(total, logits, retain_graph=True)[0], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_padding_is_neither_praised_nor_blamed():
+    logits, tokens = torch.randn(1, 4, 5), torch.tensor([[3, 2, 0, 0]])
+    by_hand = -0.5 * logits[0].log_softmax(-1)[[0, 1], [3, 2]].sum()
+    assert_close(policy_gradient(logits, tokens, torch.tensor([0.5]), ignore_index=0)[0], by_hand)

@@ -208,6 +208,23 @@ def guided_attention(
     return (weights * away).masked_fill(~counted, 0).sum(), mask.sum()
 
 
+def policy_gradient(
+    logits: Float[Tensor, "batch time vocab"],
+    target: Int[Tensor, "batch time"],
+    advantage: Float[Tensor, " batch"],
+    ignore_index: int = -100,
+) -> tuple[Tensor, int]:
+    """What was drawn and turned out well becomes more probable (REINFORCE): - advantage sum_t log p(target_t); counts rows.
+
+    For target drawn from p and advantage = r(target) - b, b anything that does not depend on target, the expectation of the
+    gradient is that of -E[r], though r has none: grad E[r(y)] = E[(r(y) - b) grad log p(y)].
+    Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning".
+    """
+    logits = _wide(logits)
+    surprise = cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=ignore_index, reduction="none")
+    return (advantage * surprise.view_as(target).sum(1)).sum(), len(target)
+
+
 def gram_matrix(features: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel channel"]:
     """Which channels are strong together, wherever in the image: its style.
 

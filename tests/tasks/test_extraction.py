@@ -13,7 +13,7 @@ from thalweg.metrics import AnswerF1, ExactAnswer
 from thalweg.models.language.bert import BERT
 from thalweg.models.language.fine_tuned import OfTokens
 from thalweg.recipes.encoders import question_answerer
-from thalweg.tasks.extraction import Extraction, best_spans
+from thalweg.tasks.extraction import Extraction
 from thalweg.training import Experiment, Training, evaluate
 from thalweg.training.optimisers import adamw
 
@@ -36,18 +36,6 @@ PIECES = WordPieces(TOKENIZER)
 def task(context=40):
     encoder = build(BERT, vocab_size=len(PIECES), context=context, embed_dim=64, num_layers=2, num_heads=2)
     return build(Extraction, model=build(OfTokens, backbone=encoder, num_outputs=2), tokenizer=TOKENIZER, longest=context)
-
-
-def test_the_best_span_is_the_best_of_all_that_are_allowed():
-    start, end = torch.randn(2, 5, 9)
-    allowed = torch.rand(5, 9) < 0.7
-    allowed[:, 4] = True
-    found, best = best_spans(start, end, allowed, 3)
-    for row in range(5):
-        spans = {(i, j): float(start[row, i] + end[row, j]) for i in range(9) for j in range(i, min(9, i + 3))
-                 if allowed[row, i] and allowed[row, j]}  # fmt: skip
-        assert tuple(found[row].tolist()) == max(spans, key=spans.get)
-        assert float(best[row]) == pytest.approx(max(spans.values()))
 
 
 def test_the_loss_is_the_mean_of_that_of_start_and_end_over_the_places_of_the_text():

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics import MetricCollection
@@ -11,20 +10,10 @@ from torchmetrics import MetricCollection
 from thalweg.data.judged import parted
 from thalweg.data.questions import windows
 from thalweg.data.wordpieces import WordPieces
+from thalweg.decoding.spans import best_spans
 from thalweg.metrics import AnswerF1, ExactAnswer, MeanLoss
 from thalweg.training import Task
 from thalweg.vocabulary import Batch
-
-
-def best_spans(
-    start: Float[Tensor, "batch time"], end: Float[Tensor, "batch time"], allowed: Bool[Tensor, "batch time"], longest: int
-) -> tuple[Int[Tensor, "batch 2"], Float[Tensor, " batch"]]:
-    """The i <= j < i + longest, both allowed, of the largest start_i + end_j; and that sum."""
-    time = start.shape[1]
-    score = start.masked_fill(~allowed, -torch.inf)[:, :, None] + end.masked_fill(~allowed, -torch.inf)[:, None]
-    near = torch.ones(time, time, dtype=torch.bool, device=start.device).triu().tril(longest - 1)
-    best, place = score.masked_fill(~near, -torch.inf).flatten(1).max(1)
-    return torch.stack([place // time, place % time], 1), best
 
 
 class Extraction(Task):

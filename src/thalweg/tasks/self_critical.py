@@ -1,30 +1,22 @@
 """Learning for the measure itself: BLEU has no gradient, but what a model draws can be praised or blamed.   LEE Transformer
 
-The gradient of the expected reward is grad E[r(y)] = E[(r(y) - b) grad log p(y)] for any b that does not depend on y
-(REINFORCE); b is the reward of what the model writes greedily, so that what is better than its own best becomes more probable.
+The baseline of `policy_gradient` is the reward of what the model writes greedily, so that what is better than its own best
+becomes more probable.
 Ranzato, Chopra, Auli, Zaremba 2015, arXiv:1511.06732; Rennie et al. 2016, "Self-critical sequence training", arXiv:1612.00563.
 """
 
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 
 from thalweg.data.pairs import BOS, EOS, PAD
 from thalweg.decoding.search import sample_targets
+from thalweg.losses import policy_gradient
 from thalweg.metrics import PhraseBLEU
 from thalweg.tasks.transduction import Transduction
 from thalweg.vocabulary import Batch, EncoderDecoder
-
-
-def praised(
-    logits: Float[Tensor, "batch time vocab"], tokens: Int[Tensor, "batch time"], advantage: Float[Tensor, " batch"]
-) -> Tensor:
-    """- advantage log p(tokens) of each row, whose gradient is an estimate of - that of the expected reward.   -> [batch]"""
-    surprise = cross_entropy(logits.flatten(0, 1).float(), tokens.flatten(), ignore_index=PAD, reduction="none")
-    return advantage * surprise.view_as(tokens).sum(1)
 
 
 class SelfCritical(Transduction):
@@ -58,6 +50,5 @@ class SelfCritical(Transduction):
         self.train()
         logits = self.model(*source, pad(drawn[:, :-1], (1, 0), value=BOS))
         forced, words = super().loss(batch)
-        return praised(logits / self.temperature, drawn, advantage).sum() + self.cross_entropy * forced * len(
-            drawn
-        ) / words, len(drawn)
+        total, count = policy_gradient(logits / self.temperature, drawn, advantage, ignore_index=PAD)
+        return total + self.cross_entropy * forced * count / words, count
