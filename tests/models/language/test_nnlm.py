@@ -28,8 +28,8 @@ def test_the_nnlm_is_its_formula_in_values_and_gradients():
     model, naive = model_of(NNLM, hidden_dim=4), []
     for row in TOKENS:
         for place in range(5):
-            states = sum(model.hidden.weight[:, :, i] @ x for i, x in enumerate(seen(model, row, place)))
-            naive.append(model.head.weight @ torch.tanh(states + model.hidden.bias) + model.head.bias)
+            states = sum(model.context.weight[:, :, i] @ x for i, x in enumerate(seen(model, row, place)))
+            naive.append(model.head.weight @ torch.tanh(states + model.context.bias) + model.head.bias)
     equal_with_gradients(model.head(model.states(TOKENS)), torch.stack(naive).view(2, 5, 7), [*model.parameters()])
 
 

@@ -28,16 +28,25 @@ class NNLM(nn.Module):
     def __init__(self, vocab_size: int, order: int = 5, embed_dim: int = 100, hidden_dim: int = 200, dropout: float = 0.0,
                  counts: Sequence[int] | None = None):  # fmt: skip
         super().__init__()
-        _check(order, vocab_size, counts)
+        if order < 2 or (counts and len(counts) != vocab_size):
+            raise ValueError(
+                f"order={order}, {len(counts or ())} counts: expected at least 2, and vocab_size={vocab_size} counts"
+            )
         self.embedding = nn.Embedding(vocab_size, embed_dim)
-        self.hidden = nn.Conv1d(embed_dim, hidden_dim, order - 1)
+        self.context = nn.Conv1d(embed_dim, hidden_dim, order - 1)
         self.dropout = nn.Dropout(dropout)
         self.head = HierarchicalSoftmax(hidden_dim, counts) if counts else FullSoftmax(hidden_dim, vocab_size)
 
     def states(self, tokens: Int[Tensor, "batch time"], cache: list[Tensor] | None = None) -> Float[Tensor, "batch time dim"]:
         """What is known of the next word at each place."""
-        x = _behind(self.dropout(self.embedding(tokens)), cache or self.new_cache(len(tokens), 1))
-        return self.dropout(self.hidden(x).tanh().mT)
+        return self.dropout(self.summed(tokens, cache).tanh())
+
+    def summed(self, tokens: Tensor, cache: list[Tensor] | None) -> Tensor:
+        """The sum over the words before, each by the matrix of its distance.   [batch time dim]"""
+        cache = cache or self.new_cache(len(tokens), 1)
+        x = torch.cat([cache[0][0], self.dropout(self.embedding(tokens)).mT], -1)
+        cache[0] = x[None, ..., x.shape[-1] - cache[0].shape[-1] :]
+        return self.context(x).mT
 
     def forward(
         self, tokens: Int[Tensor, "batch time"], cache: list[Tensor] | None = None
@@ -48,44 +57,10 @@ class NNLM(nn.Module):
         self, tokens: Int[Tensor, "batch time"], target: Int[Tensor, "batch time"], cache: list[Tensor] | None = None
     ) -> Float[Tensor, "batch time"]:
         """-log p of the target at each place, without the others where a tree is there."""
-        return _surprise(self.head, self.states(tokens, cache), target)
-
-    def new_cache(self, batch: int, time: int) -> list[Tensor]:
-        """Nothing is read yet."""
-        weight = self.embedding.weight
-        return [weight.new_zeros(1, batch, weight.shape[1], self.hidden.kernel_size[0] - 1)]
-
-
-class LBL(nn.Module):
-    """As NNLM; with counts it is the hierarchical one, whose tree is Huffman's (the paper grows one by likeness)."""
-
-    def __init__(self, vocab_size: int, order: int = 5, embed_dim: int = 100, dropout: float = 0.0,
-                 counts: Sequence[int] | None = None):  # fmt: skip
-        super().__init__()
-        _check(order, vocab_size, counts)
-        self.embedding = nn.Embedding(vocab_size, embed_dim)
-        nn.init.normal_(self.embedding.weight, std=0.1)
-        self.context = nn.Conv1d(embed_dim, embed_dim, order - 1, bias=False)
-        self.dropout = nn.Dropout(dropout)
-        self.head = HierarchicalSoftmax(embed_dim, counts) if counts else FullSoftmax(embed_dim, vocab_size)
-        if isinstance(self.head, FullSoftmax):
-            self.head.weight = self.embedding.weight
-
-    def states(self, tokens: Int[Tensor, "batch time"], cache: list[Tensor] | None = None) -> Float[Tensor, "batch time dim"]:
-        """The vector that is expected next at each place."""
-        x = _behind(self.dropout(self.embedding(tokens)), cache or self.new_cache(len(tokens), 1))
-        return self.dropout(self.context(x).mT)
-
-    def forward(
-        self, tokens: Int[Tensor, "batch time"], cache: list[Tensor] | None = None
-    ) -> Float[Tensor, "batch time vocab"]:
-        return self.head.log_prob(self.states(tokens, cache))
-
-    def surprise(
-        self, tokens: Int[Tensor, "batch time"], target: Int[Tensor, "batch time"], cache: list[Tensor] | None = None
-    ) -> Float[Tensor, "batch time"]:
-        """-log p of the target at each place, without the others where a tree is there."""
-        return _surprise(self.head, self.states(tokens, cache), target)
+        x = self.states(tokens, cache)
+        if isinstance(self.head, HierarchicalSoftmax):
+            return -self.head(x, target).float()
+        return cross_entropy(self.head(x).float().flatten(0, 1), target.flatten(), reduction="none").view_as(target)
 
     def new_cache(self, batch: int, time: int) -> list[Tensor]:
         """Nothing is read yet."""
@@ -93,19 +68,17 @@ class LBL(nn.Module):
         return [weight.new_zeros(1, batch, weight.shape[1], self.context.kernel_size[0] - 1)]
 
 
-def _check(order: int, vocab_size: int, counts: Sequence[int] | None) -> None:
-    if order < 2 or (counts and len(counts) != vocab_size):
-        raise ValueError(f"order={order}, {len(counts or ())} counts: expected at least 2, and vocab_size={vocab_size} counts")
+class LBL(NNLM):
+    """As NNLM; with counts it is the hierarchical one, whose tree is Huffman's (the paper grows one by likeness)."""
 
+    def __init__(self, vocab_size: int, order: int = 5, embed_dim: int = 100, dropout: float = 0.0,
+                 counts: Sequence[int] | None = None):  # fmt: skip
+        super().__init__(vocab_size, order, embed_dim, embed_dim, dropout, counts)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.context = nn.Conv1d(embed_dim, embed_dim, order - 1, bias=False)
+        if isinstance(self.head, FullSoftmax):
+            self.head.weight = self.embedding.weight
 
-def _behind(vectors: Tensor, cache: list[Tensor]) -> Tensor:
-    """Vectors [batch time dim] behind those that were read before, [batch dim before+time]; the cache goes on."""
-    x = torch.cat([cache[0][0], vectors.mT], -1)
-    cache[0] = x[None, ..., x.shape[-1] - cache[0].shape[-1] :]
-    return x
-
-
-def _surprise(head: FullSoftmax | HierarchicalSoftmax, x: Tensor, target: Tensor) -> Tensor:
-    if isinstance(head, HierarchicalSoftmax):
-        return -head(x, target).float()
-    return cross_entropy(head(x).float().flatten(0, 1), target.flatten(), reduction="none").view_as(target)
+    def states(self, tokens: Int[Tensor, "batch time"], cache: list[Tensor] | None = None) -> Float[Tensor, "batch time dim"]:
+        """The vector that is expected next at each place."""
+        return self.dropout(self.summed(tokens, cache))
