@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from thalweg.build import load, save
-from thalweg.recipes.labelling import tagger
+from thalweg.recipes.labelling import names_wnut17, tagger
 from thalweg.recipes.texts import sentiment, text_classifier
 from thalweg.training import Training, evaluate
 
@@ -80,3 +80,14 @@ def test_own_sentences_are_labelled(tmp_path):
         pass
     assert dict(evaluate(training, experiment.test))["accuracy"] > 0.95
     assert training.task.eval().predict({"text": ["dogs cat"]})["text"] == ["dogs/PLURAL cat/ONE"]
+
+
+def test_a_tagger_starts_from_vectors_and_knows_their_words_too(tmp_path, data_folder):
+    words = ["the", "london", "qwxzj"]
+    vectors = torch.randn(3, 6)
+    lines = [" ".join([word, *(f"{x:.6f}" for x in row)]) for word, row in zip(words, vectors.tolist(), strict=True)]
+    (tmp_path / "vectors.txt").write_text("\n".join(lines))
+    task = names_wnut17(vectors=tmp_path / "vectors.txt").task
+    for word, row in zip(words, vectors, strict=True):
+        held = task.model.embedding.weight[task.reader.words.number[word]]
+        assert torch.allclose(held, row, atol=1e-5)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from thalweg.adaptation.vectors import start_from
 from thalweg.build import build, load
 from thalweg.data.labelled import (
     Labelled,
@@ -19,6 +20,7 @@ from thalweg.data.labelled import (
 )
 from thalweg.data.pairs import UNK
 from thalweg.data.streams import Padded
+from thalweg.data.word_vectors import read_vectors
 from thalweg.models.language.elmo import ELMo
 from thalweg.models.sequence.tagger import Tagger
 from thalweg.tasks.both_ways import BothWays
@@ -27,19 +29,27 @@ from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
 from thalweg.training.schedules import linear, warmup
 
+MOST = 50_000  # of the words of a file of vectors: the most frequent
+
 
 def _labelling(sentences: Labelled, monitor: str, *, objective: str, context: str, window: int, epochs: float,
-               batch_size: int, lr: float, unknown: float = 0.0, encoder: Path | None = None) -> Experiment:  # fmt: skip
+               batch_size: int, lr: float, unknown: float = 0.0, encoder: Path | None = None,
+               vectors: Path | None = None) -> Experiment:  # fmt: skip
     """A tagger learns labelled sentences; words that occur once are unknown, so that it learns what to make of such."""
     counts = Counter(word.lower() for sentence in sentences.train for word in sentence.words)
     before: Any = load(encoder / "model") if encoder else None
     if before is not None and not isinstance(before, BothWays):
         raise ValueError(f"encoder={encoder}: a run of {type(before).__name__}, expected one of elmo-ewt")
-    known = " ".join(before.words.words[4:] if before else sorted(word for word in counts if counts[word] > 1))
+    vector = dict(zip(*read_vectors(vectors, MOST), strict=True)) if vectors else {}
+    often = {word for word in counts if counts[word] > 1} | {word for word in vector if word.split() == [word]}
+    known = " ".join(before.words.words[4:] if before else sorted(often))
     alphabet = "".join(sorted({letter for sentence in sentences.train for word in sentence.words for letter in word}))
     reader = Letters(known, alphabet)
     model = build(Tagger, vocab_size=len(reader.words), num_letters=2 + len(alphabet), num_labels=len(sentences.classes),
-                  context=context, window=window, unknown=unknown, **({"encoder": before.model} if before else {}))  # fmt: skip
+                  context=context, window=window, unknown=unknown, **({"encoder": before.model} if before else {}),
+                  **({"embed_dim": len(next(iter(vector.values())))} if vectors else {}))  # fmt: skip
+    if vectors:
+        start_from([model.embedding], reader.words.words, vector)
     task = build(Labelling, model=model, classes=sentences.classes, words=known, alphabet=alphabet, objective=objective)
     train = LabelledSentences(sentences.train, reader, sentences.classes, batch_size, shuffle=True)
     valid, test = (LabelledSentences(part, reader, sentences.classes, 100) for part in (sentences.valid, sentences.test))
@@ -50,7 +60,7 @@ def _labelling(sentences: Labelled, monitor: str, *, objective: str, context: st
     notes = {
         "sentences": f"train {train.size:,}, valid {valid.size:,}, test {test.size:,}, of "
                      f"{len(sentences.classes)} labels",
-        "words": f"{len(reader.words):,} are known, those that occur twice",
+        "words": f"{len(reader.words):,} are known, those that occur twice{' or have a vector' if vectors else ''}",
         "the label that each word most often has": f"is right for {100 * sum(right) / len(right):.2f} % of validation words",
         "left out": left_out or "nothing",
     }  # fmt: skip
@@ -110,13 +120,15 @@ def names_wnut17(
     batch_size: int = 16,
     lr: float = 3e-3,
     unknown: float = 0.1,
+    vectors: Path | None = None,
 ) -> Experiment:
     """A network finds the names of persons, places, groups and things in messages.   D2L 9.4, LEE: Deep & Structured
 
     objective: what is learned, see `Labelling`.   context, unknown: what it sees of the sentence, and how, see `Tagger`.
+    vectors: file of word vectors, of the words to start from; of its first 50,000
     """
     return _labelling(wnut17(), "f1", objective=objective, context=context, window=window, epochs=epochs,
-                      batch_size=batch_size, lr=lr, unknown=unknown)  # fmt: skip
+                      batch_size=batch_size, lr=lr, unknown=unknown, vectors=vectors)  # fmt: skip
 
 
 def tagger(

@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from thalweg.adaptation.vectors import start_from
 from thalweg.build import build, load
 from thalweg.data.classified import ClassifiedTexts, Text, imdb, movie_reviews, own_texts, sst2
 from thalweg.data.inference import RELATIONS, Premise, snli
@@ -73,16 +74,6 @@ def _known(texts: Sequence[str], least: int, vectors: Path | None) -> tuple[str,
         raise ValueError(f"vectors={vectors}: none of the words of these texts has one")
     told += f", or have a vector; {sum(word in vector for word in words.split()):,} of {len(words.split()):,} have one"
     return words, vector, told
-
-
-def _given(model: nn.Module, words: Sequence[str], vector: Mapping[str, Tensor]) -> None:
-    """Vectors for the words that have one, in every embedding of the model; the others are as long as these."""
-    rows = torch.tensor([place for place, word in enumerate(words) if word in vector])
-    found = torch.stack([vector[words[row]] for row in rows.tolist()])
-    for part in (model.embedding, getattr(model, "static_embedding", None)):
-        if part is not None:
-            with torch.no_grad():
-                part.weight.mul_(found.std()).index_copy_(0, rows, found)  # type: ignore[operator,union-attr]
 
 
 def _experiment(texts: ClassifiedTexts, task: TextClassification, epochs: float, batch_size: int, lr: float,
@@ -150,7 +141,7 @@ def sentiment(
     )
     task = build(TextClassification, model=network, classes=texts.classes, words=words, longest=longest, unknown=unknown)
     if vector:
-        _given(network, Words(words).words, vector)
+        start_from([part for part in network.children() if isinstance(part, nn.Embedding)], Words(words).words, vector)
     return _experiment(texts, task, epochs, batch_size, lr or RATES[model], {"words": told})
 
 
@@ -180,7 +171,7 @@ def decomposable_attention_snli(
     task = build(Entailment, model=model, baseline=build(WordCounts, vocab_size=size, num_classes=len(RELATIONS)),
                  classes=RELATIONS, words=words)  # fmt: skip
     if vector:
-        _given(model, Words(words).words, vector)
+        start_from([model.embedding], Words(words).words, vector)
 
     def stream(part: Sequence[Premise], batch_size: int, shuffle: bool = False) -> Padded:
         sides = {"source_tokens": [one.premise for one in part], "target_tokens": [one.hypothesis for one in part]}
