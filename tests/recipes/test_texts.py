@@ -51,6 +51,7 @@ def test_reviews_start_from_the_vectors_of_a_file(tmp_path, data_folder):
     vectors = torch.randn(4, 7)
     lines = [" ".join([word, *(f"{x:.6f}" for x in row)]) for word, row in zip(words, vectors.tolist(), strict=True)]
     (tmp_path / "vectors.txt").write_text("\n".join(lines))
+    sentiment(model="transformer", vectors=tmp_path / "vectors.txt")
     experiment = sentiment(vectors=tmp_path / "vectors.txt")
     task = experiment.task
     for word, row in zip(words, vectors, strict=True):

@@ -141,7 +141,8 @@ def sentiment(
     )
     task = build(TextClassification, model=network, classes=texts.classes, words=words, longest=longest, unknown=unknown)
     if vector:
-        start_from([part for part in network.children() if isinstance(part, nn.Embedding)], Words(words).words, vector)
+        tables = (getattr(network, name, None) for name in ("embedding", "static_embedding"))
+        start_from([table for table in tables if isinstance(table, nn.Embedding)], Words(words).words, vector)
     return _experiment(texts, task, epochs, batch_size, lr or RATES[model], {"words": told})
 
 
