@@ -48,7 +48,7 @@ def test_own_texts_are_read_by_any_of_the_models(tmp_path, model):
 
 def test_reviews_start_from_the_vectors_of_a_file(tmp_path, data_folder):
     words = ["the", "film", "zyzzyva", "good"]
-    vectors = torch.randn(4, 7)
+    vectors = torch.randn(4, 8)
     lines = [" ".join([word, *(f"{x:.6f}" for x in row)]) for word, row in zip(words, vectors.tolist(), strict=True)]
     (tmp_path / "vectors.txt").write_text("\n".join(lines))
     sentiment(model="transformer", vectors=tmp_path / "vectors.txt")
