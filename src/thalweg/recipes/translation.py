@@ -183,8 +183,8 @@ def seq2seq_multi30k(*, target: Literal["de", "fr"] = "de", epochs: float = 20, 
 
 
 def transformer_multi30k(*, target: Literal["de", "fr"] = "de", epochs: float = 30, batch_size: int = 128,
-                         vocab_size: int = 6000, embed_dim: int = 256, num_layers: int = 4, num_heads: int = 4,
-                         hidden_dim: int = 512, dropout: float = 0.3, lr: float = 2e-3, beam: int = 5,
+                         vocab_size: int = 6000, embed_dim: int = 128, num_layers: int = 4, num_heads: int = 4,
+                         hidden_dim: int = 256, dropout: float = 0.3, lr: float = 4e-3, beam: int = 5,
                          measured: int | None = None) -> Experiment:  # fmt: skip
     """A Transformer translates descriptions of photographs from English.   LBDL 5.3, D2L 10.7, LEE Transformer
 
