@@ -38,7 +38,8 @@ def example_input(kinds: list[str], arguments: dict[str, Any], shape: list[int])
     if "encoder-decoder" in kinds:
         mask = torch.ones(shape, dtype=torch.bool)
         mask[1::2, shape[1] // 2 :] = False
-        source, target = (torch.randint(arguments[f"{side}_vocab_size"], shape) for side in ("source", "target"))
+        source, target = (torch.randint(arguments.get(f"{side}_vocab_size") or arguments["vocab_size"], shape)
+                          for side in ("source", "target"))  # fmt: skip
         return source, mask, target[:, 1:]
     return torch.randint(arguments["vocab_size"], shape) if "language-model" in kinds else torch.rand(shape)
 

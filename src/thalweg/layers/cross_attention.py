@@ -47,11 +47,13 @@ class BeamCache:
     A table says which of the places kept for a source a target has in its past. When targets change places, go on twice or are
     given up, rows of the table move, and nothing else does.
     layers: of keys and values.   copies: targets of a source, `time` places each at most.   length: places of each so far.
+    places: which place of its target each key is at, [place].
     """
 
     def __init__(self, layers: int, batch: int, copies: int, num_heads: int, time: int, dim: int, like: Tensor):
         self.layers = [KeyValueCache(batch, num_heads, copies * time, dim, like) for _ in range(layers)]
         self.past = torch.empty(batch, copies, 0, dtype=torch.bool, device=like.device)  # [batch copies place]
+        self.places = torch.empty(0, dtype=torch.long, device=like.device)
         self.length, self.dtype = 0, like.dtype
 
     def extend(self, time: int) -> Float[Tensor, "batch 1 query place"] | None:
@@ -61,7 +63,8 @@ class BeamCache:
         one after the other; the layers are to take in their keys in this order.   None: everything may be read.
         """
         batch, copies, _ = self.past.shape
-        self.length += time
+        new = torch.arange(self.length, self.length + time, device=self.past.device).repeat(copies)
+        self.places, self.length = torch.cat([self.places, new]), self.length + time
         if copies == time == 1:
             self.past = self.past.new_ones(batch, 1, self.length)
             return None

@@ -154,9 +154,12 @@ class BucketedBias(nn.Module):
         self.table = nn.Embedding(num_buckets, num_heads)
         nn.init.normal_(self.table.weight, std=0.02)
 
+    def at(self, distance: Int[Tensor, "*any"]) -> Float[Tensor, "head *any"]:
+        """The bias of each distance s - t."""
+        return self.table(buckets(distance, self.num_buckets, self.max_distance, self.causal)).movedim(-1, 0)
+
     def forward(self, time: int, read: int) -> Float[Tensor, "head time read"]:
-        away = distances(time, read, self.table.weight.device)
-        return spread(self.table(buckets(away, self.num_buckets, self.max_distance, self.causal)).T, read)
+        return spread(self.at(distances(time, read, self.table.weight.device)), read)
 
 
 class RelativeKeys(nn.Module):

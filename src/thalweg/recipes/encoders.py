@@ -1,8 +1,11 @@
 """Recipes that fine-tune an encoder of language: texts, pairs, words, answers.   D2L 15.6-15.7, LEE BERT"""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from thalweg.adaptation.encoders import pretrained_encoder, small_encoder
 from thalweg.build import build
@@ -10,12 +13,13 @@ from thalweg.data.classified import sst2
 from thalweg.data.inference import RELATIONS, snli
 from thalweg.data.judged import Judged, JudgedTexts, judged_texts, snli_agreement
 from thalweg.data.labelled import LabelledSentences, english_web_treebank
+from thalweg.data.languages import LANGUAGES, meanings, photographed
 from thalweg.data.questions import Questions, own_questions, question_batches, xquad
 from thalweg.data.wordpieces import WordPieces
 from thalweg.models.language.bert import BERT
 from thalweg.models.language.fine_tuned import OfText, OfTokens, OfWords
 from thalweg.tasks.extraction import Extraction
-from thalweg.tasks.judgement import Score, TextJudgement
+from thalweg.tasks.judgement import AcrossLanguages, Score, TextJudgement
 from thalweg.tasks.labelling import Labelling
 from thalweg.training import Experiment, Task
 from thalweg.training.optimisers import discriminative_adamw
@@ -104,6 +108,33 @@ def snli_encoder(*, pretrained: str | None = None, frozen: bool = False, weighte
     return _judging(snli_agreement() if score else _snli(), pretrained, pool=pool, weighted=weighted, frozen=frozen,
                     longest=longest, labelled=labelled, epochs=epochs, batch_size=batch_size, lr=lr,
                     backbone=backbone)  # fmt: skip
+
+
+def multi30k_encoder(*, pretrained: str | None = None, frozen: bool = False, labelled: int | None = None, longest: int = 64,
+                     epochs: float = 2, batch_size: int = 32, lr: float = 1e-3,
+                     backbone: float = 0.1) -> Experiment:  # fmt: skip
+    """An encoder learns in English of whom a photograph's description speaks, and is asked in French and German.   LEE BERT
+
+    pretrained: a run of multilingual-bert; if not given, a small encoder learns from nothing
+    frozen, labelled, backbone: see sst2-encoder
+    """
+    texts, numbers = photographed()
+    if labelled is not None and not 1 <= labelled <= len(texts.train):
+        raise ValueError(f"labelled={labelled}: expected 1 to {len(texts.train)}, the number of texts to learn from")
+    learned = texts.train[:labelled]
+    # without a pre-trained encoder it knows the letters of all three languages at least
+    encoder, tokenizer = _encoder(pretrained, lambda: [one for said in meanings("multi30k")[0] for one in said])
+    model, pieces = build(OfText, backbone=encoder, num_outputs=len(texts.classes), frozen=frozen), WordPieces(tokenizer)
+    counts = Counter(one.judgement for one in learned)
+    task = build(AcrossLanguages, model=model, classes=texts.classes, tokenizer=tokenizer, languages=LANGUAGES["multi30k"],
+                 frequent=int(counts.most_common(1)[0][0]), longest=longest)  # fmt: skip
+    valid, test = (judged_texts(part, pieces, longest, 100) for part in (texts.valid, texts.test))
+    for stream, number in zip((valid, test), numbers, strict=True):
+        stream.fixed["language"] = torch.tensor(number)
+    told = f"train {len(learned):,} in English, valid {len(texts.valid):,} and test {len(texts.test):,} in three languages"
+    return _fine_tuning(task, judged_texts(learned, pieces, longest, batch_size, shuffle=True), valid, test, "accuracy_en",
+                        encoder, pretrained, frozen=frozen, epochs=epochs, lr=lr, backbone=backbone,
+                        notes={"texts": told})  # fmt: skip
 
 
 def tagger_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,

@@ -6,14 +6,17 @@ from typing import Any, Literal
 from thalweg.adaptation.encoders import small_encoder
 from thalweg.build import build
 from thalweg.data.corruption import SENTINELS, Corrupted, Marks
+from thalweg.data.languages import LANGUAGES, Multilingual, meanings
 from thalweg.data.pretraining import Pretraining, wikitext2
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.data.wordpieces import WordPieces
 from thalweg.models.language.bert import BERT
 from thalweg.models.language.fine_tuned import OfTokens
 from thalweg.models.language.masked import MaskedEncoder
+from thalweg.models.sequence.t5 import T5
 from thalweg.models.sequence.transformer import Transformer
 from thalweg.tasks.masked_modelling import MaskedModelling
+from thalweg.tasks.multilingual import MultilingualModelling
 from thalweg.tasks.replaced_tokens import ReplacedTokens
 from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment, Task
@@ -68,6 +71,33 @@ def bert_wikitext2(*, objective: Literal["mlm", "nsp", "sop", "unilm", "permutat
                         masking=masking, share=share)  # fmt: skip
 
 
+def multilingual_bert(*, corpus: Literal["multi30k", "tatoeba"] = "multi30k", updates: int = 6000, batch_size: int = 64,
+                      context: int = 64, vocab_size: int = 8000, embed_dim: int = 256, num_layers: int = 4, lr: float = 1e-3,
+                      share: float = 0.15, layer: int | None = None, measured: int = 500) -> Experiment:  # fmt: skip
+    """BERT learns hidden words of several languages at once, and is not told which is which.   LEE BERT
+
+    corpus: multi30k, photographs described in English, French and German; tatoeba, short English and French sentences
+    share: of the tokens that are hidden
+    layer: of the encoder, whose states are asked whether translations are alike; if not given, half of its blocks
+    measured: sentences for validation, and for tests, each with its translations
+    """
+    parts = meanings(corpus)
+    encoder, tokenizer = small_encoder([one for said in parts[0] for one in said], vocab_size=vocab_size, embed_dim=embed_dim,
+                                       num_layers=num_layers, context=max(context, 128))  # fmt: skip
+    pieces = WordPieces(tokenizer, marks=True)
+    train = Multilingual(parts[0], pieces, batch_size, context=context, share=share, shuffle=True)
+    valid, test = (Multilingual(part[:measured], pieces, 50, context=context, share=share, together=True) for part in parts[1:])
+    counts = Counter(token for sentence in train.sentences[:20_000] for token in sentence[1:-1].tolist())
+    task = build(MultilingualModelling, model=build(MaskedEncoder, backbone=encoder), tokenizer=tokenizer,
+                 languages=LANGUAGES[corpus], frequent=counts.most_common(1)[0][0], layer=layer)  # fmt: skip
+    notes = {"sentences": f"train {train.size:,}, valid {valid.size:,} and test {test.size:,} in {len(LANGUAGES[corpus])} "
+                          f"languages, {len(pieces):,} pieces of words",
+             "parameters": f"{sum(p.numel() for p in task.parameters()):,}"}  # fmt: skip
+    return Experiment(task=task, train=train, valid=valid, test=test, steps=updates, clip=1.0, monitor="loss",
+                      optimizer=adamw(lr, betas=(0.9, 0.98), weight_decay=0.01), schedule=warmup(0.1, linear()),
+                      evaluate_every=max(1, updates // 5), notes=notes)  # fmt: skip
+
+
 def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span"] = "token", updates: int = 10_000,
                       batch_size: int = 32, context: int = 96, vocab_size: int = 8000, embed_dim: int = 192,
                       num_layers: int = 4, lr: float = 1e-3, share: float = 0.15, paragraphs: int | None = None,
@@ -92,6 +122,7 @@ def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span
 def restoring_wikitext2(
     *,
     corruption: Literal["bart", "mask", "delete", "infill", "permute", "rotate", "t5", "mass"] = "infill",
+    model: Literal["transformer", "t5"] = "transformer",
     updates: int = 10_000,
     batch_size: int = 32,
     longest: int = 64,
@@ -106,6 +137,7 @@ def restoring_wikitext2(
 
     corruption: bart, infill and permute in turn; or one of BART's five; or t5, numbered marks for spans, which alone are
     written; or mass, a fragment of half the text
+    model: transformer, or t5, whose places are told by biases of their distance; for text-to-text to go on from
     longest: sub-words of a text
     paragraphs: to learn from; if not given, all
     measured: texts for validation, and for tests, that are restored
@@ -124,11 +156,15 @@ def restoring_wikitext2(
         return Corrupted([one for one in tokens if len(one) > 7], marks, corruptions, batch_size, shuffle=shuffle)
 
     train, valid, test = stream(parts[0], batch_size, shuffle=True), *(stream(part[:measured], 50) for part in parts[1:])
-    model = build(Transformer, source_vocab_size=len(subwords), target_vocab_size=len(subwords), embed_dim=embed_dim,
-                  num_layers=num_layers, num_heads=embed_dim // 32, shared=True)  # fmt: skip
-    task = build(Transduction, model=model, tokenizer=text, longest=2 * longest, beam=1)
+    size = {"embed_dim": embed_dim, "num_layers": num_layers, "num_heads": embed_dim // 32}
+    restorer: T5 | Transformer
+    if model == "t5":
+        restorer = build(T5, vocab_size=len(subwords), head_dim=32, hidden_dim=4 * embed_dim, **size)
+    else:
+        restorer = build(Transformer, source_vocab_size=len(subwords), target_vocab_size=len(subwords), shared=True, **size)
+    task = build(Transduction, model=restorer, tokenizer=text, longest=2 * longest, beam=1)
     notes = {"texts": f"train {train.size:,}, valid {valid.size:,}, test {test.size:,}, {len(subwords):,} sub-words",
-             "parameters": f"{sum(p.numel() for p in model.parameters()):,}"}  # fmt: skip
+             "parameters": f"{sum(p.numel() for p in restorer.parameters()):,}"}  # fmt: skip
     return Experiment(task=task, train=train, valid=valid, test=test, steps=updates, clip=1.0, monitor="loss",
                       optimizer=adamw(lr, betas=(0.9, 0.98), weight_decay=0.01), schedule=warmup(0.1, linear()),
                       evaluate_every=max(1, updates // 5), notes=notes)  # fmt: skip

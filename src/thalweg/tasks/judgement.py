@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from thalweg import figures
 from thalweg.data.judged import parted
 from thalweg.data.wordpieces import WordPieces
-from thalweg.metrics import MeanLoss
+from thalweg.metrics import MeanLoss, Share
 from thalweg.training import Task
 from thalweg.vocabulary import Batch
 
@@ -81,6 +81,34 @@ class TextJudgement(Task):
         return {"confusion": figures.confusion(self.metrics["confusion"].compute(), self.classes)} | layer_shares(
             self.model.reading
         )
+
+
+class AcrossLanguages(TextJudgement):
+    """A class of every text, learned in one language and measured in each.   accuracy_LANGUAGE: of the texts in that one
+
+    batch: language [batch] too, where it is measured, its number in `languages`.   frequent: the class that is the most
+    frequent where it is learned; majority_accuracy is that of who always says it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: Sequence[str],
+        tokenizer: str,
+        languages: Sequence[str],
+        frequent: int,
+        longest: int = 128,
+    ):
+        super().__init__(model, classes, tokenizer, longest)
+        self.languages, self.frequent = tuple(languages), frequent
+        self.metrics.add_metrics({"majority_accuracy": Share(), **{f"accuracy_{name}": Share() for name in self.languages}})
+
+    def evaluate(self, batch: Batch) -> None:
+        super().evaluate(batch)
+        right = (self.said(batch).argmax(-1) == batch["label"]).float()
+        self.metrics["majority_accuracy"].update((batch["label"] == self.frequent).float())
+        for number, name in enumerate(self.languages):
+            self.metrics[f"accuracy_{name}"].update(right[batch["language"] == number])
 
 
 class Score(TextJudgement):
