@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from thalweg.data.judged import Judged, JudgedTexts
 from thalweg.data.masking import choose_units, corrupt, units
 from thalweg.data.pairs import multi30k, tatoeba_fra_eng
-from thalweg.data.streams import ByLength, generator
+from thalweg.data.streams import ByLength, generator, padded
 from thalweg.data.wordpieces import WordPieces
 from thalweg.vocabulary import Batch
 
@@ -95,8 +94,7 @@ class Multilingual(ByLength):
         random = generator(self.seed, number, 1)
         index = (self.indices(number)[:, None] * self.each + torch.arange(self.each)).flatten()
         chosen = [self.sentences[place] for place in index.tolist()]
-        original = pad_sequence(chosen, batch_first=True, padding_value=self.pieces.pad)
-        mask = torch.arange(original.shape[1]) < torch.tensor([len(one) for one in chosen])[:, None]
+        original, mask = padded({"tokens": chosen}, self.pieces.pad).values()
         free = mask & (original != self.pieces.cls) & (original != self.pieces.sep)
         hidden = choose_units(units(torch.ones_like(free), free), self.share, random)
         tokens = corrupt(original, hidden, random, mask_token=self.pieces.mask, vocab_size=len(self.pieces))

@@ -10,7 +10,6 @@ from thalweg.data.classified import sst2
 from thalweg.data.inference import snli
 from thalweg.data.pairs import Pairs, tatoeba_fra_eng
 from thalweg.data.subwords import Subwords
-from thalweg.vocabulary import Batch
 
 
 class Assignment(NamedTuple):
@@ -73,7 +72,4 @@ class Assignments(Pairs):
         source: list[Tensor] = [subwords.encode(one.source) for one in assignments]
         read = [text if len(text) <= longest else torch.cat([text[: longest - 1], text[-1:]]) for text in source]
         super().__init__(read, [subwords.encode(one.target) for one in assignments], batch_size, shuffle=shuffle)
-        self.task = torch.tensor([one.task for one in assignments])
-
-    def fetch(self, indices: Tensor) -> Batch:
-        return super().fetch(indices) | {"task": self.task[indices]}
+        self.fixed = {"task": torch.tensor([one.task for one in assignments])}

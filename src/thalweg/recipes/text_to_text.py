@@ -38,8 +38,9 @@ def text_to_text(*, pretrained: Path | None = None, updates: int = 8000, batch_s
                       num_heads=embed_dim // 32, head_dim=32, hidden_dim=4 * embed_dim, dropout=dropout)  # fmt: skip
     subwords = Subwords(tokenizer)
     learned = Assignments(train, subwords, batch_size, shuffle=True)
+    longest = 10 + max(map(len, learned.ragged["target_tokens"]))
     task = build(TextToText, model=model, tokenizer=tokenizer, tasks=[kind.name for kind in KINDS],
-                 answers=[kind.answers for kind in KINDS], longest=10 + max(map(len, learned.target)))  # fmt: skip
+                 answers=[kind.answers for kind in KINDS], longest=longest)  # fmt: skip
     notes = {kind.name: _told([one.target for one in train if one.task == number], bool(kind.answers))
              for number, kind in enumerate(KINDS)}  # fmt: skip
     notes["parameters"] = f"{sum(p.numel() for p in model.parameters()):,}, " + (
