@@ -22,9 +22,9 @@ CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole", "unet-s
 # A network that has learned nothing does not say when a sentence ends, so that every translation is as long as it may be.
 EASED = {name: ["--measured", "20"] for name in ("transformer-multi30k", "seq2seq-multi30k", "mask-predict-tatoeba",
                                                  "refinement-tatoeba")}  # fmt: skip
-EASED |= {"sst2-encoder": ["--longest", "24"], "snli-encoder": ["--longest", "24"], "xquad-encoder": ["--longest", "96"],
-          "sentence-vectors": ["--measured", "100", "--limit", "2000"], "multilingual-bert": ["--measured", "60"],
-          "multi30k-encoder": ["--longest", "24"], "text-to-text": ["--measured", "20", "--limit", "2000"]}  # fmt: skip
+EASED |= {f"{name}-encoder": ["--longest", "24"] for name in ("sst2", "snli", "multi30k", "acceptability")}
+EASED |= {"xquad-encoder": ["--longest", "96"], "sentence-vectors": ["--measured", "100", "--limit", "2000"],
+          "multilingual-bert": ["--measured", "60"], "text-to-text": ["--measured", "20", "--limit", "2000"]}  # fmt: skip
 EASED |= {f"{name}-wikitext2": ["--paragraphs", "300", "--measured", "20"] for name in ("bert", "electra", "restoring")}
 EASED |= {name: ["--least", "40"] for name in ("skipgram-text8", "cbow-text8", "fasttext-text8", "glove-text8")}
 EASED |= {"nnlm-ptb": ["--measured", "2000", "--order", "3"]}

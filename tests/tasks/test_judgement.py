@@ -5,7 +5,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from thalweg.build import build, load, save
-from thalweg.data.judged import Judged, apart, judged_texts, parted, snli_agreement
+from thalweg.data.judged import Judged, apart, disordered, judged_texts, parted, snli_agreement, word_order
+from thalweg.data.streams import generator
 from thalweg.data.wordpieces import WordPieces, learn_wordpieces
 from thalweg.models.language.bert import BERT
 from thalweg.models.language.fine_tuned import OfText
@@ -100,6 +101,37 @@ def test_a_score_is_learned_by_squares_and_measured_by_ranks():
     said = score.said(batch)
     torch.testing.assert_close(score.loss(batch)[0], (said - batch["target"]).square().sum())
     assert score.predict({"text": ["a great film"]})["score"].shape == (1,)
+
+
+def test_the_overlap_of_a_pair_is_that_of_its_different_words():
+    score = task(Score, outputs=1).eval()
+    said = [("a good film", "a bad film"), ("a good good book", "great song"), ("a film", "a film")]
+    batch = score.pieces.batch([one for one, _ in said], [other for _, other in said])
+    torch.testing.assert_close(score.overlap(batch), torch.tensor([2 / 4, 0.0, 1.0]))
+    batch["target"] = torch.tensor([[0.4], [0.1], [0.9]])
+    score.evaluate(batch)
+    assert float(score.metrics["overlap_spearman"].compute()) == pytest.approx(1, abs=1e-4)
+    assert "overlap_spearman" not in task(Score, outputs=1, pairs=False).metrics
+
+
+def test_two_words_change_places_and_the_last_stays():
+    random, words = generator(1), ["the", "dog", "saw", "the", "cat", "."]
+    for _ in range(20):
+        changed = disordered(words, random)
+        assert sorted(changed) == sorted(words)
+        assert changed[-1] == "."
+        assert sum(one != other for one, other in zip(words, changed, strict=True)) == 2
+    with pytest.raises(ValueError, match="expected two different ones before the last"):
+        disordered(["no", "no", "."], random)
+
+
+@pytest.mark.usefixtures("data_folder")
+def test_half_of_the_sentences_are_in_disorder_and_no_sentence_is_there_twice():
+    texts = word_order()
+    assert 0.48 < sum(one.judgement for one in texts.train) / len(texts.train) < 0.52
+    train, test = ({" ".join(sorted(one.first.split())) for one in part} for part in (texts.train, texts.test))
+    assert len(train) == len(texts.train)
+    assert not train & test
 
 
 def test_two_texts_are_told_by_a_tab_or_by_two_bars():

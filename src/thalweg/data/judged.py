@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
+from thalweg.data.labelled import english_web_treebank
 from thalweg.data.sources import fetch
 from thalweg.data.streams import Padded, generator
 from thalweg.data.wordpieces import WordPieces
@@ -58,6 +59,39 @@ def apart(texts: Sequence[Judged], share: float) -> tuple[list[Judged], list[Jud
     order = torch.randperm(len(firsts), generator=generator(0)).tolist()
     chosen = {firsts[place] for place in order[: round(share * len(firsts))]}
     return [text for text in texts if text.first in chosen], [text for text in texts if text.first not in chosen]
+
+
+def disordered(words: Sequence[str], random: Generator) -> list[str]:
+    """The words with two of them in each other's place, the last excepted, which may be a full stop; the two are different.
+
+    ValueError if all words but the last are the same.
+    """
+    if len({*words[:-1]}) < 2:
+        raise ValueError(f"words={list(words)}: expected two different ones before the last")
+    while True:
+        one, other = torch.randperm(len(words) - 1, generator=random)[:2].tolist()
+        if words[one] != words[other]:
+            changed = [*words]
+            changed[one], changed[other] = words[other], words[one]
+            return changed
+
+
+def word_order() -> JudgedTexts:
+    """Sentences of the English Web Treebank in lower case, in every second of which two words have changed places.
+
+    Which ones, and which words, is fixed; of sentences of the same words there is one, in one part. Those of 5 to 30 words alone.
+    Warstadt, Singh, Bowman 2018, arXiv:1805.12471, have people's judgements of acceptability.
+    """
+    corpus, random, parts, seen = english_web_treebank(), generator(0), [], set[tuple[str, ...]]()
+    for part in (corpus.train, corpus.valid, corpus.test):
+        plain = [" ".join(one.words).lower().split() for one in part]
+        fresh = {bag: words for words in plain if (bag := tuple(sorted(words))) not in seen}
+        seen |= fresh.keys()
+        kept = [words for words in fresh.values() if 5 <= len(words) <= 30 and len({*words[:-1]}) > 1]
+        order = torch.randperm(len(kept), generator=random).tolist()
+        parts.append([Judged(" ".join(words if place % 2 else disordered(words, random)), None, place % 2)
+                      for words, place in zip(kept, order, strict=True)])  # fmt: skip
+    return JudgedTexts(parts[0], parts[1], parts[2], ("disordered", "acceptable"))
 
 
 def snli_agreement() -> JudgedTexts:

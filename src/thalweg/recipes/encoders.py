@@ -11,7 +11,7 @@ from thalweg.adaptation.encoders import pretrained_encoder, small_encoder
 from thalweg.build import build
 from thalweg.data.classified import sst2
 from thalweg.data.inference import RELATIONS, snli
-from thalweg.data.judged import Judged, JudgedTexts, judged_texts, snli_agreement
+from thalweg.data.judged import Judged, JudgedTexts, judged_texts, snli_agreement, word_order
 from thalweg.data.labelled import LabelledSentences, english_web_treebank
 from thalweg.data.languages import LANGUAGES, meanings, photographed
 from thalweg.data.questions import Questions, own_questions, question_batches, xquad
@@ -108,6 +108,18 @@ def snli_encoder(*, pretrained: str | None = None, frozen: bool = False, weighte
     return _judging(snli_agreement() if score else _snli(), pretrained, pool=pool, weighted=weighted, frozen=frozen,
                     longest=longest, labelled=labelled, epochs=epochs, batch_size=batch_size, lr=lr,
                     backbone=backbone)  # fmt: skip
+
+
+def acceptability_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
+                          pool: Literal["mean", "first"] = "mean", labelled: int | None = None, longest: int = 64,
+                          epochs: float = 6, batch_size: int = 32, lr: float = 1e-3,
+                          backbone: float = 0.1) -> Experiment:  # fmt: skip
+    """An encoder is fine-tuned to tell English sentences from those in which two words changed places.   D2L 15.6
+
+    pretrained, frozen, weighted, pool, labelled, backbone: see sst2-encoder
+    """
+    return _judging(word_order(), pretrained, pool=pool, weighted=weighted, frozen=frozen, longest=longest, labelled=labelled,
+                    epochs=epochs, batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
 
 
 def multi30k_encoder(*, pretrained: str | None = None, frozen: bool = False, labelled: int | None = None, longest: int = 64,

@@ -116,15 +116,17 @@ class Score(TextJudgement):
 
     batch: tokens, mask, segment [batch time], target [batch 1].   tokenizer, longest, pairs: see `TextJudgement`.
     spearman: of the ranks of what is said and what is true, which no scale changes; pearson: of the numbers.
+    overlap_spearman, of pairs: of how many of their different tokens both texts have, which needs no model.
     """
 
     def __init__(self, model: nn.Module, tokenizer: str, longest: int = 128, pairs: bool = True):
         super().__init__(model, (), tokenizer, longest, pairs)
 
     def measures(self) -> MetricCollection:
-        return MetricCollection(
-            {"spearman": SpearmanCorrCoef(), "pearson": PearsonCorrCoef(), "loss": MeanLoss()}, compute_groups=False
-        )
+        measures = {"spearman": SpearmanCorrCoef(), "pearson": PearsonCorrCoef(), "loss": MeanLoss()}
+        if self.pairs:
+            measures["overlap_spearman"] = SpearmanCorrCoef()
+        return MetricCollection(measures, compute_groups=False)  # type: ignore[arg-type]
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         return (self.said(batch) - batch["target"]).square().sum(), len(batch["target"])
@@ -134,6 +136,18 @@ class Score(TextJudgement):
         self.metrics["loss"].update((said - target).square())
         for name in ("spearman", "pearson"):
             self.metrics[name].update(said.flatten(), target.flatten())
+        if self.pairs:
+            self.metrics["overlap_spearman"].update(self.overlap(batch), target.flatten())
+
+    def overlap(self, batch: Batch) -> Tensor:
+        """Of each pair, the share of all different tokens that are in both texts.   [batch]"""
+        words = batch["mask"] & (batch["tokens"] != self.pieces.cls) & (batch["tokens"] != self.pieces.sep)
+        none = torch.zeros(len(words), len(self.pieces), dtype=torch.bool, device=words.device)
+        one, other = (
+            none.scatter(1, batch["tokens"].where(words & (batch["segment"] == side), self.pieces.cls), True) for side in (0, 1)
+        )
+        one[:, self.pieces.cls] = other[:, self.pieces.cls] = False  # where what is no word was put
+        return (one & other).sum(1) / (one | other).sum(1).clamp(min=1)
 
     @torch.inference_mode()
     def predict(self, inputs: dict[str, list[str]]) -> dict[str, Any]:  # type: ignore[override]

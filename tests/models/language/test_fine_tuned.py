@@ -3,12 +3,15 @@
 import pytest
 import torch
 from definitions import equal_with_gradients
+from torch.nn.functional import cross_entropy
 
 from thalweg.build import build, load, save
 from thalweg.data.labelled import WordsInPieces
 from thalweg.data.wordpieces import WordPieces, learn_wordpieces
+from thalweg.decoding.search import beam_search
+from thalweg.layers.position import sinusoidal
 from thalweg.models.language.bert import BERT
-from thalweg.models.language.fine_tuned import OfText, OfTokens, OfWords
+from thalweg.models.language.fine_tuned import IntoText, OfText, OfTokens, OfWords
 from thalweg.training.optimisers import discriminative_adamw
 
 TOKENIZER = learn_wordpieces(["the running runner runs", "a walker walks, walking on"] * 5, 60)
@@ -81,6 +84,43 @@ def test_a_frozen_encoder_stays_as_it_is_and_a_mix_above_it_learns(make):
     assert change["head.weight"] == pytest.approx(0.1, rel=0.01)
     assert change["reading.backbone.blocks.0.mlp.up.weight"] == pytest.approx(0.001, rel=0.01)
     assert change["reading.backbone.pooler.weight"] == 0  # what only pre-training needs
+
+
+def test_a_text_is_written_by_a_decoder_that_looks_at_what_was_read_and_at_what_is_written():
+    model = IntoText(encoder(), 11, num_layers=2, dropout=0.0).double().eval()
+    for parameter in model.blocks.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    (source, mask, _), target = texts(), torch.randint(11, (2, 6))
+    states, x = model.reading.backbone(source, mask), 8**0.5 * model.embedding(target)
+    x = x + sinusoidal(0, 6, 8, x)
+    for block in model.blocks:
+        seen = block.attention_norm(x)
+        x = x + block.attention(seen, *block.attention.read(seen), torch.ones(6, 6, dtype=torch.bool).tril())
+        x = x + block.cross(block.cross_norm(x), *block.cross.read(states), mask[:, None, None])
+        x = x + block.down(block.up(block.mlp_norm(x)).relu())
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    equal_with_gradients(model(source, mask, target), model.norm(x) @ model.embedding.weight.T, parameters)
+    memory = model.encode(source, mask)
+    cache = model.new_cache(memory, 1, 6)
+    steps = [model.decode(target[:, place : place + 1], memory, cache) for place in range(6)]
+    torch.testing.assert_close(torch.cat(steps, 1), model(source, mask, target), rtol=0, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_an_encoder_with_a_decoder_learns_to_write_what_it_read_backwards():
+    reader = build(BERT, vocab_size=60, context=40, embed_dim=32, num_layers=1, num_heads=2, dropout=0.0)
+    model = IntoText(reader, 60, num_layers=1, dropout=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
+    for _ in range(400):
+        source = torch.randint(5, 15, (32, 5))
+        target = torch.cat([torch.full((32, 1), 2), source.flip(1)], 1)
+        logits = model(source, torch.ones(32, 5, dtype=torch.bool), target[:, :-1])
+        optimizer.zero_grad()
+        cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten()).backward()
+        optimizer.step()
+    source = torch.randint(5, 15, (20, 5))
+    found, _ = beam_search(model.eval(), source, torch.ones(20, 5, dtype=torch.bool), bos=2, eos=3, pad=0, beam=1, length=5)
+    assert (found[:, 0] == source.flip(1)).float().mean() > 0.8
 
 
 def test_a_fine_tuned_model_comes_back_from_its_folder(tmp_path):

@@ -1,15 +1,23 @@
 """An encoder of language and a linear head: what was learned from much text is taught a task with little.
 
 Of a text (or a pair of texts): a class, or a number.   Of every token: a label; two labels, start and end, cut an answer out.
+Of a text another text: a decoder that has learned nothing before writes it, and looks at what the encoder has read.
 Devlin et al. 2018, arXiv:1810.04805.   D2L 15.6, LEE BERT
 """
+
+from math import sqrt
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
+from thalweg.layers.cross_attention import BeamCache, Block
+from thalweg.layers.dropout import ByteDropout
 from thalweg.layers.layer_mix import LayerMix
+from thalweg.layers.position import sinusoidal
 from thalweg.models.language.bert import BERT
+from thalweg.models.sequence.transformer import Memory
 
 
 class Reading(nn.Module):
@@ -133,3 +141,63 @@ class OfWords(nn.Module):
         x = self.reading(text, torch.arange(length, device=text.device) <= count + 1)
         first = place.unflatten(1, letters.shape[1:])[..., 0].clamp(max=length - 1)
         return self.head(self.dropout(x.gather(1, first[..., None].expand(-1, -1, x.shape[2]))))
+
+
+class IntoText(nn.Module):
+    """source_tokens, source_mask [batch read], target_tokens [batch time] -> logits of what follows each [batch time vocab]
+
+    The encoder reads; num_layers blocks of a decoder as wide as it write, x + f(norm(x)), logits by their own embedding: an
+    encoder-decoder of which half is pre-trained.   vocab_size: of the targets, whose tokens need not be the encoder's.
+    weighted, frozen: see `Reading`.   LEE BERT's task-specific decoder
+    """
+
+    def __init__(
+        self,
+        backbone: BERT,
+        vocab_size: int,
+        num_layers: int = 2,
+        weighted: bool = False,
+        frozen: bool = False,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        self.reading, self.dropout = Reading(backbone, weighted, frozen), ByteDropout(dropout)
+        embed_dim, block = backbone.embedding.embedding_dim, backbone.blocks[0]
+        self.embedding = nn.Embedding(vocab_size, embed_dim)
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, block.attention.num_heads, block.mlp.up.out_features, dropout, norm_first=True, crosses=True)  # type: ignore[union-attr,arg-type]
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(embed_dim)
+        nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
+        backbone.pooler.requires_grad_(False)
+
+    def forward(
+        self,
+        source_tokens: Int[Tensor, "batch read"],
+        source_mask: Bool[Tensor, "batch read"],
+        target_tokens: Int[Tensor, "batch time"],
+    ) -> Float[Tensor, "batch time vocab"]:
+        return self.decode(target_tokens, self.encode(source_tokens, source_mask))
+
+    def encode(self, source_tokens: Int[Tensor, "batch read"], source_mask: Bool[Tensor, "batch read"]) -> Memory:
+        """What each layer of the decoder looks at."""
+        x = self.reading(source_tokens, source_mask)
+        return Memory([block.cross.read(x) for block in self.blocks], source_mask[:, None, None])  # type: ignore[union-attr,operator]
+
+    def decode(
+        self, target_tokens: Int[Tensor, "rows time"], memory: Memory, cache: BeamCache | None = None
+    ) -> Float[Tensor, "rows time vocab"]:
+        x, bias = sqrt(self.embedding.embedding_dim) * self.embedding(target_tokens), None
+        x = self.dropout(x + sinusoidal(0 if cache is None else cache.length, x.shape[1], x.shape[2], x))
+        if cache is not None:  # the targets of a source stand side by side, as if they were its times
+            x, bias = x.view(len(memory.mask), -1, x.shape[2]), cache.extend(target_tokens.shape[1])
+        layers = [None] * len(self.blocks) if cache is None else cache.layers
+        for block, read, kept in zip(self.blocks, memory.read, layers, strict=True):
+            x = block.think(block.look(block.attend(x, None, bias, cache is None, kept), *read, memory.mask))  # type: ignore[operator]
+        return linear(self.norm(x), self.embedding.weight).view(*target_tokens.shape, -1)
+
+    def new_cache(self, memory: Memory, copies: int, time: int) -> BeamCache:
+        """Room for keys and values of up to `time` places of so many targets of each source."""
+        batch, heads, _, dim = memory.read[0][0].shape
+        return BeamCache(len(self.blocks), batch, copies, heads, time, dim, memory.read[0][0])
