@@ -79,7 +79,7 @@ def disordered(words: Sequence[str], random: Generator) -> list[str]:
 def word_order() -> JudgedTexts:
     """Sentences of the English Web Treebank in lower case, in every second of which two words have changed places.
 
-    Which ones, and which words, is fixed; of sentences of the same words there is one, in one part. Those of 5 to 30 words alone.
+    Which ones, and which words, is fixed; of sentences of the same words there is one, in one part. They have 5 to 30 words.
     Warstadt, Singh, Bowman 2018, arXiv:1805.12471, have people's judgements of acceptability.
     """
     corpus, random, parts, seen = english_web_treebank(), generator(0), [], set[tuple[str, ...]]()
