@@ -8,9 +8,9 @@ accuracy: of the test sentences, as recorded in results/ by runs of sentiment an
 
 import json
 import time
+from functools import partial
 
 import compare
-import torch
 
 from thalweg.build import build
 from thalweg.catalogue import runs
@@ -53,8 +53,7 @@ def main() -> None:
             task.predict({"text": [text]})
         return time.perf_counter() - start
 
-    with torch.inference_mode():
-        seconds = compare.alternate({name: lambda task=task.eval(): timed(task) for name, task in tasks.items()})
+    seconds = compare.alternate({name: partial(timed, task.eval()) for name, task in tasks.items()})
     facts = {name: {"accuracy": round(recorded(name), 4), "parameters": sum(p.numel() for p in task.parameters()),
                     "milliseconds": round(1000 * seconds[name] / COUNT, 2)} for name, task in tasks.items()}  # fmt: skip
     print(json.dumps({"sentences": COUNT, **facts}))

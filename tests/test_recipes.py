@@ -24,7 +24,8 @@ EASED = {name: ["--measured", "20"] for name in ("transformer-multi30k", "seq2se
                                                  "refinement-tatoeba")}  # fmt: skip
 EASED |= {f"{name}-encoder": ["--longest", "24"] for name in ("sst2", "snli", "multi30k", "acceptability")}
 EASED |= {"xquad-encoder": ["--longest", "96"], "sentence-vectors": ["--measured", "100", "--limit", "2000"],
-          "multilingual-bert": ["--measured", "60"], "text-to-text": ["--measured", "20", "--limit", "2000"]}  # fmt: skip
+          "multilingual-bert": ["--measured", "20", "--embed-dim", "64", "--vocab-size", "1000"],
+          "text-to-text": ["--measured", "20", "--limit", "2000"]}  # fmt: skip
 EASED |= {f"{name}-wikitext2": ["--paragraphs", "300", "--measured", "20"] for name in ("bert", "electra", "restoring")}
 EASED |= {name: ["--least", "40"] for name in ("skipgram-text8", "cbow-text8", "fasttext-text8", "glove-text8")}
 EASED |= {"nnlm-ptb": ["--measured", "2000", "--order", "3"]}

@@ -135,7 +135,7 @@ def multi30k_encoder(*, pretrained: str | None = None, frozen: bool = False, lab
         raise ValueError(f"labelled={labelled}: expected 1 to {len(texts.train)}, the number of texts to learn from")
     learned = texts.train[:labelled]
     # without a pre-trained encoder it knows the letters of all three languages at least
-    encoder, tokenizer = _encoder(pretrained, lambda: [one for said in meanings("multi30k")[0] for one in said])
+    encoder, tokenizer = _encoder(pretrained, lambda: [one for said in meanings("multi30k")[0][:10_000] for one in said])
     model, pieces = build(OfText, backbone=encoder, num_outputs=len(texts.classes), frozen=frozen), WordPieces(tokenizer)
     counts = Counter(one.judgement for one in learned)
     task = build(AcrossLanguages, model=model, classes=texts.classes, tokenizer=tokenizer, languages=LANGUAGES["multi30k"],

@@ -16,7 +16,7 @@ from thalweg.training.schedules import linear, warmup
 
 
 def text_to_text(*, pretrained: Path | None = None, updates: int = 8000, batch_size: int = 64, vocab_size: int = 8000,
-                 embed_dim: int = 192, num_layers: int = 3, dropout: float = 0.1, lr: float = 1e-3, limit: int | None = None,
+                 embed_dim: int = 192, num_layers: int = 3, dropout: float = 0.1, lr: float = 2e-3, limit: int | None = None,
                  measured: int = 400) -> Experiment:  # fmt: skip
     """One T5 translates, judges film reviews and says what follows from what, as the first words of a text ask it.   LEE BERT
 
