@@ -20,7 +20,8 @@ def text_to_text(*, pretrained: Path | None = None, updates: int = 8000, batch_s
                  measured: int = 400) -> Experiment:  # fmt: skip
     """One T5 translates, judges film reviews and says what follows from what, as the first words of a text ask it.   LEE BERT
 
-    pretrained: a run of restoring-wikitext2 or of this; if not given, a T5 learns from nothing
+    pretrained: a run of restoring-wikitext2 or of this; if not given, a T5 of vocab_size, embed_dim, num_layers and dropout
+    learns from nothing
     limit: texts of each task to learn from; if not given, all
     measured: texts of each task for validation, and for tests
     """

@@ -25,11 +25,12 @@ class MultilingualModelling(Task):
 
     loss = - sum_t log softmax(said_t)[original_t] over the hidden t.
     Beside it the mean m_l of the states of each language is kept, a running one over the batches of training, and how often
-    each token occurs in each.   Alignment: the vector of a sentence is the mean of the states of its tokens; mrr: mean of
-    1 / rank of its translation among all sentences of the other language, by the cosine; centred_mrr: of the vectors without
-    m_l.   Language vector: states x + strength (m_other - m_first) of sentences in the first language; other_language_s: which
-    share of the tokens that are said then belong to the other language, at strength s. A token belongs to a language if nine
-    of ten of its occurrences are there, were there as much text of each.
+    each token occurs in each.
+    Alignment: the vector of a sentence is the mean of the states of its tokens; mrr_LANGUAGE: the mean of 1 / rank of a
+    sentence's translation among all sentences of that language, by the cosine; centred_mrr_LANGUAGE: of vectors without m_l.
+    Language vector: states x + strength (m_other - m_first) of sentences in the first language; other_language_s: which share
+    of the tokens that are said then belong to the other language, at strength s. A token belongs to a language if nine of ten
+    of its occurrences are there, were there as much text of each.
     batch: as of `thalweg.data.languages.Multilingual`; to be measured, with meanings together.   layer: of the encoder, whose
     states these are; half of its blocks if None.   languages: their names.   frequent: see `MaskedModelling`.
     Pires, Schlinger, Garrette 2019, arXiv:1906.01502; language vector: Liu, Hsu, Chuang, Lee 2020, arXiv:2004.09205.
@@ -45,16 +46,12 @@ class MultilingualModelling(Task):
         self.layer = blocks // 2 if layer is None else layer
         if not 0 <= self.layer <= blocks:
             raise ValueError(f"layer={layer}: expected 0 to {blocks}, the blocks of the encoder")
-        self.model, self.pieces, self.languages, self.frequent = (
-            model,
-            WordPieces(tokenizer, marks=True),
-            tuple(languages),
-            frequent,
-        )
+        self.model, self.pieces = model, WordPieces(tokenizer, marks=True)
+        self.languages, self.frequent = tuple(languages), frequent
         self.register_buffer("mean", torch.zeros(len(self.languages), model.backbone.embedding.embedding_dim))
         self.register_buffer("occurrences", torch.zeros(len(self.languages), len(self.pieces)))
-        measures: dict[str, Any] = {"loss": MeanLoss(), "accuracy": Share(), "unigram_accuracy": Share(),
-                                    "mrr": ReciprocalRank(), "centred_mrr": ReciprocalRank()}  # fmt: skip
+        measures: dict[str, Any] = {"loss": MeanLoss(), "accuracy": Share(), "unigram_accuracy": Share()}
+        measures |= {f"{name}_{other}": ReciprocalRank() for name in ("mrr", "centred_mrr") for other in self.languages[1:]}
         measures |= {f"other_language_{strength}": Share() for strength in STRENGTHS}
         self.metrics = MetricCollection(measures, compute_groups=False)
 
@@ -99,10 +96,8 @@ class MultilingualModelling(Task):
 
     def evaluate(self, batch: Batch) -> None:
         hidden, mask, count = batch["hidden"], batch["mask"], len(self.languages)
-        said, true = (
-            self.tokens(self.model.backbone(batch["tokens"], mask, batch["segment"])[hidden]),
-            batch["original"][hidden],
-        )
+        said = self.tokens(self.model.backbone(batch["tokens"], mask, batch["segment"])[hidden])
+        true = batch["original"][hidden]
         self.metrics["loss"].update(cross_entropy(said, true, reduction="none"))
         self.metrics["accuracy"].update((said.argmax(-1) == true).float())
         self.metrics["unigram_accuracy"].update((true == self.frequent).float())
@@ -112,7 +107,7 @@ class MultilingualModelling(Task):
         for other in range(1, count):
             for name, moved in (("mrr", vector), ("centred_mrr", vector - self.mean[batch["language"]])):
                 sides = normalize(moved.unflatten(0, (-1, count)), dim=-1)
-                self.metrics[name].update(sides[:, 0], sides[:, other])
+                self.metrics[f"{name}_{self.languages[other]}"].update(sides[:, 0], sides[:, other])
         first = batch["language"] == 0
         real = mask[first] & (batch["original"][first] != self.pieces.cls) & (batch["original"][first] != self.pieces.sep)
         for other, strength in ((other, strength) for other in range(1, count) for strength in STRENGTHS):
