@@ -33,7 +33,7 @@ NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a 
              "segmenter": "images and masks of the person's own",
              "image-tagger": "images and labels of the person's own", "translator": "pairs of the person's own",
              "reinforced-tatoeba": "a run that it goes on from", "tagger": "sentences of the person's own",
-             "text-classifier": "texts of the person's own",
+             "text-classifier": "texts of the person's own", "language-model": "texts of the person's own",
              "question-answerer": "questions of the person's own"}  # fmt: skip
 
 

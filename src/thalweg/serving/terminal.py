@@ -141,15 +141,18 @@ def _language_model(folder: Path) -> "LanguageModelling":
 def _run_writes(
     task: "LanguageModelling", prompt: str, *, max_new_tokens: int, repetition_penalty: float, seed: int, **options: Any
 ) -> Iterator[str]:
-    """A model of ours reads the last of its context, and so goes on without an end."""
+    """A model of ours reads the last of its context, and so goes on, without an end if none is among its tokens."""
     from torch import Generator
 
+    from thalweg.data.tokens import Unfolding
     from thalweg.decoding import sampling
 
-    if not len(prompted := task.characters.encode(prompt)):
-        raise ValueError("prompt: empty, expected a text to go on from")
+    prompted, unfolding = task.prompt(prompt), Unfolding(task.characters.decode)
     choose = sampling.sampling(**options, generator=Generator().manual_seed(seed))
     rules = [sampling.repetition_penalty(repetition_penalty)] if repetition_penalty != 1 else []
     model = cast("Any", task.model)
     for token in islice(sampling.generate(model, [prompted], choose, context=task.context, rules=rules), max_new_tokens):
-        yield task.characters.pieces(token.tolist())[0]
+        if token == task.end:
+            break
+        yield unfolding.add(int(token))
+    yield unfolding.rest()
