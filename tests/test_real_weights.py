@@ -231,3 +231,11 @@ def test_smollm2_talks(smollm2, capsys, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines, None) or (_ for _ in ()).throw(EOFError))
     main(["chat", str(smollm2), "--temperature", "0", "--max-new-tokens", "20", "--device", "cpu"])
     assert "Paris" in capsys.readouterr().out
+
+
+def test_smollm2_knows_of_the_world_and_of_grammar_without_an_example(smollm2, capsys):
+    """Chance is 25 % of facts and of questions, and 50 % of agreement: far below the bars."""
+    for name, least in (("facts", 0.85), ("questions", 0.5), ("agreement", 0.85)):
+        main(["probe", str(smollm2), name, "--device", "cpu"])
+        shown = capsys.readouterr().out.splitlines()[1]
+        assert float(shown.removeprefix("0 shots: ").partition("%")[0]) / 100 > least, name

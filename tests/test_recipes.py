@@ -18,7 +18,8 @@ from thalweg.launch import recipes
 CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole", "unet-shapes", "mask-rcnn-shapes",
            "style-transfer", "warped-plane", "gomoku-moves", "series-forecast", "ntm-copy", "recall-by-lag",
            "reading-head-stories", "adding-problem", "pixel-attention-digits", "plate-reader", "clip-motions",
-           "copying-dialogues", "long-range-arena", "tree-writer"}  # their data come with a dependency  # fmt: skip
+           "copying-dialogues", "long-range-arena", "tree-writer",
+           "in-context-maps"}  # their data come with a dependency  # fmt: skip
 # A network that has learned nothing does not say when a sentence ends, so that every translation is as long as it may be.
 EASED = {name: ["--measured", "20"] for name in ("transformer-multi30k", "seq2seq-multi30k", "mask-predict-tatoeba",
                                                  "refinement-tatoeba")}  # fmt: skip
@@ -35,7 +36,7 @@ NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a 
              "segmenter": "images and masks of the person's own",
              "image-tagger": "images and labels of the person's own", "translator": "pairs of the person's own",
              "reinforced-tatoeba": "a run that it goes on from", "tagger": "sentences of the person's own",
-             "text-classifier": "texts of the person's own",
+             "text-classifier": "texts of the person's own", "language-model": "texts of the person's own",
              "question-answerer": "questions of the person's own"}  # fmt: skip
 
 

@@ -243,6 +243,8 @@ def list_(words: list[str]) -> None:
 
 
 MODELS = "GGUF file, folder or id of Hugging Face, or a run of a language model"
+GIVEN = {"MODEL": MODELS, "PROMPT": "text to go on with",
+         "PROBES": "facts, questions, agreement, sst2, or a FILE.jsonl of question, answers, right"}  # fmt: skip
 DRAWINGS = {"graph": "draw_graph", "variance": "draw_variances", "anchors": "draw_anchors",
             "receptive_field": "draw_receptive_fields"}  # a module of inspection each  # fmt: skip
 
@@ -468,12 +470,20 @@ def chat(words: list[str]) -> None:
         terminal.chat(values.pop("model"), **values)
 
 
+def probe(words: list[str]) -> None:
+    """Ask a language model questions, with no, one or few examples: thalweg probe MODEL facts --shots 0,1,4"""
+    values = _told_by("probe", ("MODEL", "PROBES"), words)
+    with _writing() as terminal:
+        for line in terminal.probe(values.pop("model"), values.pop("probes"), **values):
+            print(line, flush=True)
+
+
 def _told_by(name: str, given: tuple[str, ...], words: list[str]) -> dict[str, Any]:
     """What was typed for a function of the terminal, by its signature and docstring."""
     node = next(node for node in launch.functions(launch.PACKAGE / "serving" / "terminal.py") if node.name == name)
     parser = _Parser(f"thalweg {name}", description=(ast.get_docstring(node) or "").split("\n\n")[0], allow_abbrev=False)
     for place in given:
-        parser.add_argument(place.lower(), metavar=place, help=MODELS if place == "MODEL" else "text to go on with")
+        parser.add_argument(place.lower(), metavar=place, help=GIVEN[place])
     _add_flags(parser, node)
     return vars(_parse(parser, words))
 
@@ -500,5 +510,6 @@ COMMANDS = {
     "similar": similar,
     "generate": generate,
     "chat": chat,
+    "probe": probe,
     "serve": serve,
 }

@@ -3,7 +3,7 @@
 import string
 from collections import Counter
 from collections.abc import Sequence
-from math import exp
+from math import exp, log
 from typing import Any
 
 import torch
@@ -34,6 +34,30 @@ class Perplexity(MeanLoss):
 
     def compute(self) -> Tensor:
         return super().compute().exp()
+
+
+class BitsPerByte(Metric):
+    """What a text takes, by a model's surprise: sum_t - log2 p(x_t) / bytes; so texts in any tokens are measured alike.
+
+    surprise: - log p of each token, in nats.   size: bytes of each, as many.   2 to the power of it is the perplexity a byte.
+    """
+
+    higher_is_better = False
+    full_state_update = False
+    nats: Tensor
+    bytes: Tensor
+
+    def __init__(self, **arguments: Any):
+        super().__init__(**arguments)
+        for name in ("nats", "bytes"):
+            self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, surprise: Tensor, size: Tensor) -> None:
+        self.nats += surprise.sum()
+        self.bytes += size.sum()
+
+    def compute(self) -> Tensor:
+        return self.nats / (log(2) * self.bytes)
 
 
 class PhraseBLEU(MeanMetric):

@@ -109,7 +109,7 @@ def test_what_is_no_language_model_is_refused_by_name(tmp_path):
         of(path, context=100)
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
-    with pytest.raises(ValueError, match="model_type='bert', expected one of llama, gpt2"):
+    with pytest.raises(ValueError, match="model_type='bert', expected one of llama, mistral, gpt2"):
         of(path)
     with pytest.raises(FileNotFoundError, match="neither a run with a model nor a model folder"):
         of(tmp_path)

@@ -1,4 +1,6 @@
-"""`thalweg generate` and `thalweg chat`: as a person types them."""
+"""`thalweg generate`, `thalweg chat` and `thalweg probe`: as a person types them."""
+
+import json
 
 import pytest
 import torch
@@ -6,6 +8,7 @@ from tiny_writer import folder, writer
 
 from thalweg.build import build, save
 from thalweg.cli import main
+from thalweg.data.probes import probes, prompted
 from thalweg.decoding.sampling import complete
 from thalweg.models.language.rotary_gpt import RotaryGPT
 from thalweg.tasks.language_modelling import LanguageModelling
@@ -76,6 +79,45 @@ def test_a_chat_that_has_grown_too_long_says_so_and_goes_on(tiny, monkeypatch, c
     assert len(said) > 2
 
 
+@pytest.fixture
+def questions(tmp_path):
+    """Four questions about letters, the second answer right."""
+    lines = [{"question": f"{letter}b\n", "answers": ["ac", "b"], "right": 1} for letter in "abcd"]
+    (tmp_path / "letters.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return str(tmp_path / "letters.jsonl")
+
+
+@pytest.mark.parametrize("shots", [0, 2])
+def test_questions_are_answered_by_what_is_most_probable(questions, tmp_path, shots, capsys):
+    model = build(RotaryGPT, vocab_size=5, embed_dim=16, num_layers=1, num_heads=2)
+    read = {letter: number for number, letter in enumerate("\nabcd")}
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    task = build(LanguageModelling, model=model, alphabet="\nabcd", context=64)
+    save(task, tmp_path / "model")
+    main(["probe", str(tmp_path), questions, "--shots", str(shots), "--seed", "3"])
+    right = 0
+    for place in range(4):
+        prompt = prompted(probes(questions), place, shots, 3)
+        score = {}
+        for answer in "ac", "b":
+            tokens = torch.tensor([[read[letter] for letter in prompt + answer]])
+            said = model(tokens[:, :-1]).log_softmax(-1).gather(2, tokens[:, 1:, None])[0, :, 0]
+            score[answer] = said[len(prompt) - 1 :].sum()
+        right += bool(score["b"] > score["ac"])
+    share = right / 4
+    error = (share * (1 - share) / 4) ** 0.5
+    said = f"4 questions; by chance 50.0%\n{shots} shots: {share:.1%} right, standard error {error:.1%}\n"
+    assert capsys.readouterr().out == said
+
+
+def test_a_public_model_is_asked_too_and_as_often_as_one_likes(tiny, questions, capsys):
+    main(["probe", str(tiny), questions, "--shots", "0,1,3", "--limit", "4", "--per-token", "--weights", "fp32"])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "4 questions; by chance 50.0%"
+    assert [line.split(":")[0] for line in said[1:]] == ["0 shots", "1 shot", "3 shots"]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -87,11 +129,18 @@ def test_a_chat_that_has_grown_too_long_says_so_and_goes_on(tiny, monkeypatch, c
         (["generate", "RUN", "ab", "--stop", "c"], "stop: for public models"),
         (["chat", "RUN"], "was not taught to answer"),
         (["chat", "PLAIN"], "the model has no chat template"),
+        (["probe", "TINY", "nowhere"], "nowhere: no such file, and none of facts"),
+        (["probe", "TINY", "QUESTIONS", "--shots", "4"], "shots=4: expected 0 to 3"),
+        (["probe", "TINY", "QUESTIONS", "--shots", "a"], "shots='a': expected whole numbers"),
+        (["probe", "TINY", "QUESTIONS", "--limit", "0"], "limit=0: expected at least 1"),
+        (["probe", "TINY", "QUESTIONS", "--context", "2"], "expected at most 3 for context=2"),
+        (["probe", "RUN", "QUESTIONS", "--context", "2"], "context: for public models"),
+        (["probe", "RUN", "facts"], "are not in the alphabet"),
     ],
 )
-def test_what_is_wrong_is_one_line(words, expected, tiny, run, tmp_path, capsys):
+def test_what_is_wrong_is_one_line(words, expected, tiny, run, questions, tmp_path, capsys):
     (plain := folder(tmp_path / "plain")).joinpath("tokenizer_config.json").unlink()
-    named = {"TINY": str(tiny), "RUN": str(run[0]), "PLAIN": str(plain)}
+    named = {"TINY": str(tiny), "RUN": str(run[0]), "PLAIN": str(plain), "QUESTIONS": questions}
     with pytest.raises(SystemExit) as ended:
         main([named.get(word, word) for word in words])
     said = capsys.readouterr().err

@@ -98,7 +98,7 @@ def test_a_saved_task_writes_the_same_text(task, tmp_path):
 def test_what_cannot_be_read_is_named(task):
     with pytest.raises(ValueError, match="'é' are not in the alphabet"):
         task.predict({"text": ["Nové"]})
-    with pytest.raises(ValueError, match="has no character to go on from"):
+    with pytest.raises(ValueError, match="prompt: empty, expected a text to go on from"):
         task.predict({"text": ["Now", ""]})
 
 
@@ -249,5 +249,5 @@ def test_a_text_of_words_goes_on_by_words_and_is_drawn(tmp_path):
     drawn = task.figures(batch)
     written = "".join(letter.get_text() for letter in drawn["real text"].axes[0].texts)
     assert written == "the cat sat on mat <eos> <unk> "[: len(written)]
-    with pytest.raises(ValueError, match="has no character to go on from"):
+    with pytest.raises(ValueError, match="prompt: empty, expected a text to go on from"):
         task.predict({"text": [" "]})

@@ -19,7 +19,7 @@ from thalweg.training.machine import default_device, native_bf16
 from thalweg.vocabulary import LanguageModel
 
 Q4_1 = 3  # the type of a GGUF file whose weights `packed` holds as they are
-FAMILIES = {"llama": Llama, "gpt2": GPT}  # by the model_type of a config.json
+FAMILIES = {"llama": Llama, "mistral": Llama, "gpt2": GPT}  # by the model_type of a config.json
 Weights = Literal["auto", "fp32", "bf16", "int4"]
 
 

@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from thalweg.data.folders import PARTS, Faults
 from thalweg.data.sources import MissingData, find
@@ -271,19 +271,25 @@ def _rows(path: Path, faults: Faults) -> Iterator[Text]:
             yield from _taken(row[text], row[label], place, faults)
 
 
-def _objects(path: Path, faults: Faults) -> Iterator[Text]:
+def objects(path: Path, faults: Faults) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a file of JSON lines, and where each stands; lines that are none are faults."""
     for number, line in enumerate(decoded(path.read_bytes()).split("\n"), 1):
         if not line.strip():
             continue
         try:
             found = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             faults["not JSON, left out"].append(f"line {number}")
             continue
-        if not isinstance(found, dict):
+        if isinstance(found, dict):
+            yield f"line {number}", found
+        else:
             faults["not an object, left out"].append(f"line {number}")
-            continue
+
+
+def _objects(path: Path, faults: Faults) -> Iterator[Text]:
+    for place, found in objects(path, faults):
         names = list(found)
-        text, label = _column(names, "text"), _column(names, "label")
-        said, name = (None if place is None else found[names[place]] for place in (text, label))
-        yield from _taken(said, name, f"line {number}", faults)
+        columns = _column(names, "text"), _column(names, "label")
+        text, label = (None if column is None else found[names[column]] for column in columns)
+        yield from _taken(text, label, place, faults)

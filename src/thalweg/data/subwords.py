@@ -81,3 +81,9 @@ class Subwords:
     def pieces(self, tokens: Iterable[int]) -> list[str]:
         """The text of each token; of one in the middle of a letter, a sign that stands for it."""
         return [RESERVED[token] if token < len(RESERVED) else self.tokenizer.decode([token]) for token in tokens]
+
+    def sizes(self) -> Int[Tensor, " vocab"]:
+        """How many bytes of text each token is, one of `learn_subwords`: 0 of those reserved, and of marks."""
+        marks = self.tokenizer.get_added_tokens_decoder()
+        pieces = sorted(self.tokenizer.get_vocab().items(), key=lambda one: one[1])
+        return torch.tensor([0 if token in marks else len(piece) for piece, token in pieces])

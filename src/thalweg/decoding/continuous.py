@@ -57,7 +57,7 @@ class ContinuousBatch:
         """
         if not 0 < len(tokens) < self.context:
             raise ValueError(f"prompt: {len(tokens)} tokens, expected 1 to {self.context - 1} for context={self.context}")
-        same = [_alike(place.tokens[: place.read], tokens) if place.choose is None else -1 for place in self.places]
+        same = [alike(place.tokens[: place.read], tokens) if place.choose is None else -1 for place in self.places]
         if max(same) < 0:
             raise ValueError(f"places: all {len(same)} are taken")
         number = same.index(max(same))
@@ -136,6 +136,6 @@ def _clear(cache: list[KeyValueCache]) -> None:
         layer.value.zero_()
 
 
-def _alike(first: Sequence[int], second: Sequence[int]) -> int:
+def alike(first: Sequence[int], second: Sequence[int]) -> int:
     """How many tokens two texts begin with in the same way."""
     return next((n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))

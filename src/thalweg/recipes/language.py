@@ -1,10 +1,13 @@
 """Recipes that read and write: a name in, an experiment out."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Literal
 
 from thalweg.build import build
+from thalweg.data.documents import joined, own_documents
 from thalweg.data.sources import penn_treebank, time_machine, tiny_shakespeare
+from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.data.text import Characters, Partition, WholeWords, Windows
 from thalweg.models.language.both_sides import BothSides
 from thalweg.models.language.recurrent import RecurrentLanguageModel
@@ -116,3 +119,60 @@ def gaps_time_machine(*, sides: Literal["both", "before"] = "both", epochs: floa
     return Experiment(task=build(FillingIn, model=model, alphabet=alphabet), valid=Windows(valid, context, 64), epochs=epochs,
                       train=Windows(train, context, batch_size, shuffle=True), optimizer=adamw(lr, weight_decay=1e-2),
                       schedule=warmup(0.05, linear()), clip=1.0, monitor="loss")  # fmt: skip
+
+
+def language_model(
+    *,
+    data: Path,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    context: int | None = None,
+    vocab_size: int | None = None,
+    embed_dim: int | None = None,
+    num_layers: int = 4,
+    dropout: float = 0.1,
+    lr: float = 0.02,
+) -> Experiment:
+    """A GPT learns to write as your texts are written: a folder, a file, or lines of JSON.   LBDL 5.3, D2L 14.6
+
+    data: FOLDER of .txt and .md files, a file of text, or FILE.jsonl with a "text" a line
+    epochs: passes over the training texts; if not given, by their number of tokens
+    batch_size: windows a step; if not given, by the number of tokens
+    context: tokens that are read at most; if not given, 256, or as many as the held-out texts have
+    vocab_size: sub-words, learned from your texts in whatever language they are; if not given, by their length
+    embed_dim: width; if not given, by the number of tokens
+    num_layers: blocks
+    dropout: share of the values that are hidden in training, against learning by heart
+    lr: the largest learning rate
+    """
+    documents = own_documents(data)
+    letters = sum(map(len, documents.train))
+    tokenizer = learn_subwords(documents.train, vocab_size or min(8000, max(400, letters // 300)))
+    subwords = Subwords(tokenizer)
+    train, valid, test = (joined(part, subwords) for part in (documents.train, documents.valid, documents.test))
+    longest = min(len(valid) - 1, len(test) - 1, len(train) // 2)
+    if longest < 8:
+        raise ValueError(f"data={data}: {len(train) - 1:,} tokens to train on, {len(valid) - 1:,} and {len(test) - 1:,} to "
+                         "measure by, expected at least 16, 8 and 8")  # fmt: skip
+    if context is not None and not 2 <= context <= longest:
+        raise ValueError(f"context={context}: expected 2 to {longest:,}, what your texts allow")
+    context = context or min(256, longest)
+    size, count = len(subwords), len(train)
+    embed_dim = embed_dim or (128 if count < 200_000 else 256 if count < 5_000_000 else 384)
+    batch_size = batch_size or max(1, min(32, count // context // 8))
+    epochs = epochs or round(min(40, max(1, 4_000_000 / count)))
+    model = build(RotaryGPT, vocab_size=size, embed_dim=embed_dim, num_layers=num_layers, num_heads=max(1, embed_dim // 64),
+                  dropout=dropout, tied=True)  # fmt: skip
+    task = build(LanguageModelling, model=model, tokenizer=tokenizer, context=context)
+    stream = Windows(train, context, batch_size, shuffle=True)
+    parts = {"train": documents.train, "valid": documents.valid, "test": documents.test}
+    notes = {
+        "documents": ", ".join(f"{name} {len(part):,}" for name, part in parts.items()),
+        "sub-words": f"{size:,}, learned from your texts; {count:,} to train on, {letters / count:.2f} characters each",
+        "training": f"RotaryGPT of {sum(p.numel() for p in model.parameters()):,} parameters, {epochs:g} epochs of "
+                    f"{len(stream)} batches of {batch_size} times {context}, Muon at {lr:g}",
+        **({"left out": "; ".join(documents.faults.lines())} if documents.faults else {}),
+    }  # fmt: skip
+    return Experiment(task=task, train=stream, valid=Windows(valid, context, 16), test=Windows(test, context, 16),
+                      epochs=epochs, optimizer=muon(lr, other=adamw(0.15 * lr, betas=(0.9, 0.95), weight_decay=0.0)),
+                      schedule=warmup(0.05, hold(0.45, linear())), monitor="loss", notes=notes)  # fmt: skip

@@ -3,19 +3,22 @@
 from typing import Literal
 
 from thalweg.build import build
+from thalweg.data.analogies import Maps, maps
 from thalweg.data.memory import Copies, copies, marked_sums, symbols
 from thalweg.data.stories import WORDS, stories, story_tensors
 from thalweg.data.streams import TensorStream
+from thalweg.models.language.rotary_gpt import RotaryGPT
 from thalweg.models.sequence.reader import Reader
 from thalweg.models.sequence.reading_head import ReadingHead
 from thalweg.models.sequence.recall import AttentionRecall, LSTMRecall
 from thalweg.models.sequence.turing import NeuralTuringMachine
 from thalweg.tasks.answering import Answering
 from thalweg.tasks.copying import Copying
+from thalweg.tasks.in_context import InContext
 from thalweg.tasks.recall import Recall
 from thalweg.tasks.regression import Regression
 from thalweg.training import Experiment
-from thalweg.training.optimisers import adam
+from thalweg.training.optimisers import adam, adamw, muon
 from thalweg.training.schedules import linear, warmup
 
 
@@ -76,3 +79,21 @@ def adding_problem(*, cell: Literal["rnn", "irnn", "gru", "lstm"] = "irnn", time
     return Experiment(task=build(Regression, model=model, targets=["sum"]), train=TensorStream(train, batch_size, shuffle=True),
                       valid=TensorStream(valid, 250), test=TensorStream(test, 250), epochs=epochs, optimizer=adam(lr),
                       schedule=warmup(0.05, linear()), clip=0.1, monitor="rmse")  # fmt: skip
+
+
+def in_context_maps(*, shots: int = 24, signs: int = 8, answers: int = 8, examples: int = 40_000, epochs: float = 1,
+                    batch_size: int = 64, embed_dim: int = 64, num_layers: int = 2,
+                    lr: float = 0.02) -> Experiment:  # fmt: skip
+    """A small GPT learns to learn: what a sign means stands in the prompt, in every prompt something else.   LBDL 7.1
+
+    shots: examples before the last question.   signs, answers: how many there are.   examples: texts of a pass.
+    The maps of the test were never seen; one picture shows how many answers are right after none, one, two ... examples.
+    """
+    vocab_size = 1 + signs + answers
+    model = build(RotaryGPT, vocab_size=vocab_size, embed_dim=embed_dim, num_layers=num_layers, num_heads=2)
+    task = build(InContext, model=model, shots=shots, signs=signs, answers=answers)
+    valid, test = (TensorStream(maps(count, shots, signs, answers, seed, held_out=True), 250)
+                   for seed, count in ((1, 500), (2, 2000)))  # fmt: skip
+    return Experiment(task=task, train=Maps(examples, shots, signs, answers, batch_size), valid=valid, test=test, epochs=epochs,
+                      optimizer=muon(lr, other=adamw(0.15 * lr, betas=(0.9, 0.95), weight_decay=0.0)),
+                      schedule=warmup(0.05, linear()), monitor="loss")  # fmt: skip

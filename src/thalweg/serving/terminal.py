@@ -44,8 +44,7 @@ def generate(
                                "min_p": min_p, "repetition_penalty": repetition_penalty, "seed": seed}  # fmt: skip
     if (folder := our_folder(Path(model))) is not None:
         asked = {"stop": stop, "device": device, "context": context, "weights": None if weights == "auto" else weights}
-        if given := [name for name, value in asked.items() if value is not None]:
-            raise ValueError(f"{', '.join(given)}: for public models; {model} is a run of ours, which knows none of it")
+        _for_public_models(model, asked)
         yield from _run_writes(_language_model(folder), prompt, **options)
         return
     from thalweg.adaptation.writer import writer
@@ -119,6 +118,63 @@ def chat(
         turns.append({"role": "assistant", "content": answer})
 
 
+def probe(
+    model: str,
+    probes: str,
+    *,
+    shots: str = "0",
+    seed: int = 0,
+    limit: int | None = None,
+    per_token: bool = False,
+    weights: Literal["auto", "fp32", "bf16", "int4"] = "auto",
+    device: str | None = None,
+    context: int | None = None,
+) -> Iterator[str]:
+    """Asks a model questions with answers to choose from: it says the one that it finds most probable behind the question.
+
+    shots: answered questions that are shown before each, others of the same file; several numbers with commas between
+    seed: which they are
+    limit: questions asked, the first so many
+    per_token: whether an answer's log-probability is divided by its number of tokens, for answers of unlike length
+    weights: the numbers that the model is kept in; if auto, as the file has them, where the machine is fast at it
+    device: cpu, cuda, cuda:1, mps; the accelerator, if there is one
+    context: tokens read at most; the model's own, if none is given
+    """
+    from thalweg.data import probes as data
+    from thalweg.decoding.likelihood import choose
+
+    try:
+        numbers = [int(number) for number in shots.split(",")]
+    except ValueError as error:
+        raise ValueError(f"shots={shots!r}: expected whole numbers with commas between") from error
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit}: expected at least 1")
+    asked = data.probes(probes)[:limit]
+    for number in numbers:
+        data.prompted(asked, 0, number, seed)  # what is too much is told before a model is read
+    if (folder := our_folder(Path(model))) is not None:
+        given = {"device": device, "context": context, "weights": None if weights == "auto" else weights}
+        _for_public_models(model, given)
+        task = _language_model(folder)
+        network, encode, most = cast("Any", task.model), lambda text: task.prompt(text).tolist(), task.context
+    else:
+        from thalweg.adaptation.writer import writer
+
+        found = writer(model, weights=weights, device=device, context=context)
+        network, encode, most = found.model, found.tokens.encode, found.context
+    chance = sum(1 / len(one.answers) for one in asked) / len(asked)
+    yield f"{len(asked):,} questions; by chance {chance:.1%}"
+    for number in numbers:
+        right = 0
+        for place, one in enumerate(asked):
+            prompt = data.prompted(asked, place, number, seed)
+            chosen = choose(network, encode, prompt, [data.shown(prompt, answer) for answer in one.answers], most)
+            right += chosen.right(one.right, per_token)
+        share = right / len(asked)
+        deviation = (share * (1 - share) / len(asked)) ** 0.5
+        yield f"{number} shot{'s' * (number != 1)}: {share:.1%} right, standard error {deviation:.1%}"
+
+
 def our_folder(path: Path) -> Path | None:
     """The folder of the model, of a run or of a model of ours; None if it is something else."""
     for folder in (path / "model", path):
@@ -126,6 +182,12 @@ def our_folder(path: Path) -> Path | None:
         if config.exists() and "history" in json.loads(config.read_text(encoding="utf8")):
             return folder
     return None
+
+
+def _for_public_models(model: str, asked: dict[str, Any]) -> None:
+    """ValueError if something was asked that a run of ours does not know."""
+    if given := [name for name, value in asked.items() if value is not None]:
+        raise ValueError(f"{', '.join(given)}: for public models; {model} is a run of ours, which knows none of it")
 
 
 def _language_model(folder: Path) -> "LanguageModelling":
@@ -141,15 +203,18 @@ def _language_model(folder: Path) -> "LanguageModelling":
 def _run_writes(
     task: "LanguageModelling", prompt: str, *, max_new_tokens: int, repetition_penalty: float, seed: int, **options: Any
 ) -> Iterator[str]:
-    """A model of ours reads the last of its context, and so goes on without an end."""
+    """A model of ours reads the last of its context, and so goes on, without an end if none is among its tokens."""
     from torch import Generator
 
+    from thalweg.data.tokens import Unfolding
     from thalweg.decoding import sampling
 
-    if not len(prompted := task.characters.encode(prompt)):
-        raise ValueError("prompt: empty, expected a text to go on from")
+    prompted, unfolding = task.prompt(prompt), Unfolding(task.characters.decode)
     choose = sampling.sampling(**options, generator=Generator().manual_seed(seed))
     rules = [sampling.repetition_penalty(repetition_penalty)] if repetition_penalty != 1 else []
     model = cast("Any", task.model)
     for token in islice(sampling.generate(model, [prompted], choose, context=task.context, rules=rules), max_new_tokens):
-        yield task.characters.pieces(token.tolist())[0]
+        if token == task.end:
+            break
+        yield unfolding.add(int(token))
+    yield unfolding.rest()

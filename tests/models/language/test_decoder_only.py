@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from thalweg.decoding.continuous import ContinuousBatch
+from thalweg.decoding.sampling import complete, greedy
 from thalweg.layers.position import rotation
 from thalweg.models.language.gpt import GPT, gpt2, gpt2_large, gpt2_medium, gpt2_xl, gpt3
-from thalweg.models.language.llama import Llama, llama3_8b, llama_7b, smollm2_135m
+from thalweg.models.language.llama import Llama, llama3_8b, llama_7b, mistral_7b, smollm2_135m
 from thalweg.models.language.rotary_gpt import RotaryGPT
 from thalweg.vocabulary import LanguageModel
 
@@ -17,6 +19,7 @@ MODELS = {
     "rotary": lambda: RotaryGPT(11, embed_dim=12, num_layers=2, num_heads=3),
     "rotary, tied, plain": lambda: RotaryGPT(11, embed_dim=12, num_layers=2, num_heads=3, tied=True, qk_norm=False),
     "llama": lambda: Llama(11, 16, embed_dim=12, num_layers=2, num_heads=3, hidden_dim=16, num_key_value_heads=1, tied=False),
+    "llama, a window": lambda: Llama(11, 16, 12, 5, 3, num_key_value_heads=1, hidden_dim=16, window=4),
     "llama, tied, stretched": lambda: Llama(11, 16, 12, 2, 3, head_dim=6, hidden_dim=16, stretch=[4.0, 1.0, 4.0, 16]),
 }
 
@@ -136,6 +139,7 @@ def test_in_bf16_the_answer_is_nearly_the_same(tokens):
         (smollm2_135m, 134_515_008),
         (llama_7b, 6_738_415_616),
         (llama3_8b, 8_030_261_248),
+        (mistral_7b, 7_241_732_096),
     ],
 )
 def test_the_sizes_are_those_published(make, parameters):
@@ -154,5 +158,49 @@ def test_what_does_not_fit_is_refused_by_name(tokens):
         Llama(11, 16, 12, 1, 3, hidden_dim=8)(torch.zeros(1, 17, dtype=torch.long))
     with pytest.raises(ValueError, match=r"embed_dim=10: expected a multiple of num_heads=3, or a head_dim"):
         Llama(11, 16, 10, 1, 3)
+    with pytest.raises(ValueError, match=r"window=0: expected at least 1"):
+        Llama(11, 16, 12, 1, 3, window=0)
     with pytest.raises(ValueError, match=r"num_key_value_heads=2: expected a divisor of num_heads=3"):
         Llama(11, 16, 12, 1, 3, 2)
+
+
+def windowed(num_layers, window):
+    model = Llama(11, 16, 12, num_layers, 3, num_key_value_heads=1, hidden_dim=16, window=window).double().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def test_with_a_window_each_block_hears_of_so_many_places(tokens):
+    for num_layers, heard in ((1, 4), (2, 7)):
+        model, held = windowed(num_layers, 4), {}
+        model.embedding.register_forward_hook(lambda _, __, out, held=held: held.update(x=out.requires_grad_()) or out)
+        logits = model(tokens[:1])
+        for place in range(16):
+            gradient = torch.autograd.grad(logits[0, place].square().sum(), held["x"], retain_graph=True)[0][0].norm(dim=-1)
+            assert (gradient > 0).nonzero().flatten().tolist() == [*range(max(0, place + 1 - heard), place + 1)]
+
+
+def test_one_block_with_a_window_says_what_one_without_says_of_the_last_places_alone(tokens):
+    model = windowed(1, 5)
+    whole = model(tokens)
+    model.window = None
+    for place in range(5, 16):  # angles tell how far apart places are, not where they stand
+        torch.testing.assert_close(whole[:, place], model(tokens[:, place - 4 : place + 1])[:, -1], rtol=0, atol=1e-10)
+
+
+def test_a_window_hears_the_same_of_a_cache(tokens):
+    model = windowed(2, 4)
+    cache, whole = model.new_cache(3, 16), model(tokens)
+    parts = [model(part, cache) for part in tokens.split([1, 6, 1, 8], 1)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-10)
+    alone = [[int(token) for token in row[:length]] for row, length in zip(tokens, (9, 5, 12), strict=True)]
+    batch = ContinuousBatch(model, places=3, context=16)
+    for text in alone:
+        batch.join(text, greedy)
+    for _ in range(20):
+        batch.step()
+    for place, text in zip(batch.places, alone, strict=True):
+        said = complete(model, [torch.tensor(text)], len(place.tokens) - len(text), context=16)[0]
+        assert place.tokens == said.tolist()
+        assert len(place.tokens) == 16

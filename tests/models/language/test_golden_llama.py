@@ -22,7 +22,7 @@ LLAMA = "thalweg.models.language.llama"
 BAR = 2e-6
 
 
-@pytest.fixture(params=["llama", "llama3"])
+@pytest.fixture(params=["llama", "llama3", "mistral"])
 def public(request, tmp_path):
     """A public folder, our model of it in float64, tokens, and the logits of transformers."""
     with safe_open(GOLDEN / f"{request.param}-transformers.safetensors", "pt") as file:
@@ -90,10 +90,12 @@ def test_a_public_checkpoint_goes_in_and_out_bit_equal(public, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("hidden_act", "gelu"), ("attention_bias", True), ("sliding_window", 8), ("model_type", "mistral")]
+    ("key", "value"), [("hidden_act", "gelu"), ("attention_bias", True), ("sliding_window", 8), ("model_type", "qwen2")]
 )
 def test_a_config_that_means_another_model_is_refused_by_name(public, key, value):
     config = json.loads((public[0] / "config.json").read_text())
+    if key == "sliding_window":  # which only Mistral has
+        config["model_type"] = "llama"
     with pytest.raises(ValueError, match=f"{key}={value!r}"):
         arguments(config | {key: value})
 
@@ -110,3 +112,10 @@ def test_a_config_of_2023_without_groups_or_kinds_of_turns_is_a_llama_of_2023():
            "rope_scaling": None}  # fmt: skip
     model = Llama(**arguments(old))
     assert (model.base, model.stretch, model.num_key_value_heads, model.head is None) == (10000.0, None, 4, False)
+
+
+@pytest.mark.parametrize("public", ["mistral"], indirect=True)
+def test_the_golden_file_sees_a_window_that_is_a_place_wider(public):
+    assert public[1].window == 4
+    public[1].window = 5
+    assert error(public) > 100 * BAR

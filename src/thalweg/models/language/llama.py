@@ -5,7 +5,8 @@ norm(x) = g x / sqrt(mean(x^2) + eps);  mlp(x) = W_down (silu(W_gate x) * W_up x
 and several heads of queries share one of keys and values, so that what is kept of a text while it is written is small.
 Touvron et al. 2023, arXiv:2302.13971; Llama 2: arXiv:2307.09288; Llama 3: arXiv:2407.21783.
 Root mean squares: Zhang, Sennrich 2019, arXiv:1910.07467. SwiGLU: Shazeer 2020, arXiv:2002.05202. Shared heads: Ainslie et al.
-2023, arXiv:2305.13245. Small models of this form: SmolLM2, Ben Allal et al. 2025, arXiv:2502.02737.   LBDL 5.3
+2023, arXiv:2305.13245. A window: Mistral, Jiang et al. 2023, arXiv:2310.06825. Small models of this form: SmolLM2, Ben Allal
+et al. 2025, arXiv:2502.02737.   LBDL 5.3
 """
 
 from collections.abc import Sequence
@@ -33,12 +34,15 @@ class Attention(nn.Module):
         self.key, self.value = (nn.Linear(embed_dim, num_key_value_heads * head_dim, bias=False) for _ in range(2))
         self.output = nn.Linear(num_heads * head_dim, embed_dim, bias=False)
 
-    def forward(self, x: Tensor, turn: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, turn: Tensor, cache: KeyValueCache | None = None, near: Tensor | None = None) -> Tensor:
+        """near: True where a place may be read, besides that it is real and not later."""
         split = (-1, self.head_dim)
         query, key, value = (layer(x).unflatten(-1, split).transpose(1, 2) for layer in (self.query, self.key, self.value))
-        query, key, mask = rotate(query, turn), rotate(key, turn), None  # [batch head time dim]
+        query, key, mask = rotate(query, turn), rotate(key, turn), near  # [batch head time dim]
         if cache is not None:
-            (key, value), mask = cache.append(key, value), cache.mask
+            key, value = cache.append(key, value)
+            if cache.mask is not None:
+                mask = cache.mask if near is None else cache.mask & near[..., : key.shape[2]]
         return self.output(attention(query, key, value, mask, causal=True).transpose(1, 2).flatten(2))
 
 
@@ -63,8 +67,8 @@ class Block(nn.Module):
         self.attention = Attention(embed_dim, num_heads, num_key_value_heads, head_dim)
         self.mlp_norm, self.mlp = RMSNorm(embed_dim, eps), MLP(embed_dim, hidden_dim)
 
-    def forward(self, x: Tensor, turn: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), turn, cache)
+    def forward(self, x: Tensor, turn: Tensor, cache: KeyValueCache | None = None, near: Tensor | None = None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), turn, cache, near)
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -74,6 +78,8 @@ class Llama(nn.Module):
     context: the largest number of tokens it can read.   num_key_value_heads: heads of keys and values, one for each of queries
     if None.   head_dim: width of a head, embed_dim / num_heads if None.   base: see `rotation`.   tied: whether the head is the
     embedding.   stretch: (factor, low, high, context) of `slowed`, how Llama 3.1 was made to read longer texts.
+    window: each place reads itself and the window - 1 before it, in every block, so that after several blocks it has heard of
+    places further back; all of those before if None. What is kept of a text is not cut to it.
     ValueError if the heads cannot be shared evenly, or if there are more tokens than the context.
     """
 
@@ -91,6 +97,7 @@ class Llama(nn.Module):
         base: float = 10000.0,
         tied: bool = True,
         stretch: Sequence[float | int] | None = None,
+        window: int | None = None,
     ):
         super().__init__()
         groups = num_heads if num_key_value_heads is None else num_key_value_heads
@@ -98,7 +105,9 @@ class Llama(nn.Module):
             raise ValueError(f"embed_dim={embed_dim}: expected a multiple of num_heads={num_heads}, or a head_dim")
         if groups < 1 or num_heads % groups:
             raise ValueError(f"num_key_value_heads={num_key_value_heads}: expected a divisor of num_heads={num_heads}")
-        self.head_dim = head_dim or embed_dim // num_heads
+        if window is not None and window < 1:
+            raise ValueError(f"window={window}: expected at least 1")
+        self.head_dim, self.window = head_dim or embed_dim // num_heads, window
         self.context, self.num_key_value_heads, self.base, self.stretch = context, groups, base, stretch
         self.embedding = nn.Embedding(vocab_size, embed_dim)
         self.blocks = nn.ModuleList(
@@ -123,8 +132,12 @@ class Llama(nn.Module):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         slower = slowed(self.head_dim, self.base, *self.stretch) if self.stretch else None
         turn = rotation(start, tokens.shape[1], self.head_dim, x, self.base, slower)
+        near = None
+        if self.window and end > self.window:
+            place = torch.arange(tokens.shape[1], device=x.device) + start if isinstance(start, int) else start[:, None, None]
+            near = torch.arange(end, device=x.device) > place[..., None] - self.window  # [time read], or [batch 1 1 read]
         for index, block in enumerate(self.blocks):
-            x = block(x, turn, cache[index] if cache else None)
+            x = block(x, turn, cache[index] if cache else None, near)
         return self.norm(x)
 
     def forward(
@@ -156,6 +169,15 @@ def llama3_8b(**arguments: Any) -> Llama:
                     "num_key_value_heads": 8, "hidden_dim": 14336, "base": 500000.0, "tied": False, **arguments})  # fmt: skip
 
 
+def mistral_7b(**arguments: Any) -> Llama:
+    """32 blocks of width 4096 that read 4096 places each, 8 heads of keys and values, 7,241,732,096 parameters.
+
+    Jiang et al. 2023, arXiv:2310.06825.   LBDL 8.4
+    """
+    return Llama(**{"vocab_size": 32000, "context": 32768, "embed_dim": 4096, "num_layers": 32, "num_heads": 32,
+                    "num_key_value_heads": 8, "hidden_dim": 14336, "window": 4096, "tied": False, **arguments})  # fmt: skip
+
+
 TRANSFORMERS = {"vocab_size": "vocab_size", "max_position_embeddings": "context", "hidden_size": "embed_dim",
                 "num_hidden_layers": "num_layers", "num_attention_heads": "num_heads", "intermediate_size": "hidden_dim",
                 "num_key_value_heads": "num_key_value_heads", "rms_norm_eps": "eps"}  # fmt: skip
@@ -163,11 +185,13 @@ STRETCH = ("factor", "low_freq_factor", "high_freq_factor", "original_max_positi
 
 
 def arguments(config: Config) -> dict[str, Any]:
-    """What Llama takes, from the config.json of transformers' LlamaForCausalLM."""
+    """What Llama takes, from the config.json of transformers' LlamaForCausalLM or MistralForCausalLM."""
     free = (*TRANSFORMERS, "head_dim", "rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings",
             "attention_dropout", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "pretraining_tp",
             "is_llama_config", "rope_interleaved", "transformers.js_config")  # fmt: skip
-    understood(config, free, model_type="llama", hidden_act="silu", attention_bias=False, mlp_bias=False)
+    family = "mistral" if config.get("model_type") == "mistral" else "llama"
+    free = (*free, "sliding_window") if family == "mistral" else free
+    understood(config, free, model_type=family, hidden_act="silu", attention_bias=False, mlp_bias=False)
     rope = {"rope_theta": config.get("rope_theta", 10000.0)}
     rope |= config.get("rope_scaling") or {}
     rope |= config.get("rope_parameters") or {}
@@ -181,19 +205,22 @@ def arguments(config: Config) -> dict[str, Any]:
         "base": float(rope["rope_theta"]),
         "tied": config.get("tie_word_embeddings", False),
         "stretch": [rope[name] for name in STRETCH] if kind == "llama3" else None,
+        "window": config.get("sliding_window"),
     }
 
 
 def config(model: Llama) -> Config:
-    """The config.json of transformers' LlamaForCausalLM."""
+    """The config.json of transformers' LlamaForCausalLM; with a window, of MistralForCausalLM."""
     vocab_size, embed_dim = model.embedding.weight.shape
     block: Any = model.blocks[0]
     size = {"vocab_size": vocab_size, "context": model.context, "embed_dim": embed_dim, "num_layers": len(model.blocks),
             "num_heads": block.attention.query.out_features // model.head_dim, "hidden_dim": block.mlp.up.out_features,
             "num_key_value_heads": model.num_key_value_heads, "eps": model.norm.eps}  # fmt: skip
     rope = dict(zip(STRETCH, model.stretch, strict=True), rope_type="llama3") if model.stretch else None
-    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "attention_bias": False,
-            "mlp_bias": False, "head_dim": model.head_dim, "rope_theta": model.base, "rope_scaling": rope,
+    family = "Mistral" if model.window else "Llama"
+    own = {"sliding_window": model.window} if model.window else {"attention_bias": False, "mlp_bias": False}
+    return {"architectures": [f"{family}ForCausalLM"], "model_type": family.lower(), "hidden_act": "silu", **own,
+            "head_dim": model.head_dim, "rope_theta": model.base, "rope_scaling": rope,
             "tie_word_embeddings": model.head is None,
             **{public: size[ours] for public, ours in TRANSFORMERS.items()}}  # fmt: skip
 
