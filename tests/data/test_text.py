@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thalweg.data.text import Characters, Partition, WholeWords, Windows, read_text, segment, vocabulary
+from thalweg.data.own_text import read_text
+from thalweg.data.text import Characters, Partition, WholeWords, Windows, segment, vocabulary
 
 
 @given(st.text(min_size=1))
@@ -175,7 +176,7 @@ def test_a_text_of_ones_own_is_read_as_it_is_written(encoding, tmp_path):
 
 def test_what_is_no_text_is_named(tmp_path):
     (tmp_path / "a.txt").write_bytes("naïve".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"a\.txt: expected text in UTF-8, .* byte 2 is not"):
+    with pytest.raises(ValueError, match=r"a\.txt: expected text in UTF-8, .* line 1 is not"):
         read_text(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"holds no text in a \.txt file"):

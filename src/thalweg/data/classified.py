@@ -8,19 +8,18 @@ FOLDER/good/1.txt  FOLDER/bad/2.txt ...       a class a folder, or FOLDER/train/
 import csv
 import gzip
 import hashlib
-import json
 import lzma
 import re
 import tarfile
 import zlib
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from thalweg.data.folders import PARTS, Faults
+from thalweg.data.own_text import decoded, foreign, objects
 from thalweg.data.sources import MissingData, find
 
 LEAST = 3  # texts of a class, so that one is in every part
@@ -214,18 +213,6 @@ def _folder(root: Path, faults: Faults) -> Iterator[Text]:
             faults["empty files, left out"].append(str(path.relative_to(root)))
 
 
-def decoded(content: bytes) -> str:
-    """A text in UTF-8, or UTF-16 with its mark; bytes that are neither stay, as surrogates that `foreign` finds."""
-    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        return content.decode("utf-16", errors="replace")
-    return content.decode("utf-8-sig", errors="surrogateescape")
-
-
-def foreign(text: str) -> bool:
-    """Whether a text has bytes that `decoded` could not read, or zeros, which no text has."""
-    return "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
 def _taken(text: object, label: object, place: str, faults: Faults) -> Iterator[Text]:
     """The text, if it is one with a class."""
     said, name = " ".join(str(text).split()), " ".join(str(label).split())
@@ -269,22 +256,6 @@ def _rows(path: Path, faults: Faults) -> Iterator[Text]:
             faults[f"of another number of columns than {len(names)}, left out"].append(place)
         else:
             yield from _taken(row[text], row[label], place, faults)
-
-
-def objects(path: Path, faults: Faults) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a file of JSON lines, and where each stands; lines that are none are faults."""
-    for number, line in enumerate(decoded(path.read_bytes()).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            faults["not JSON, left out"].append(f"line {number}")
-            continue
-        if isinstance(found, dict):
-            yield f"line {number}", found
-        else:
-            faults["not an object, left out"].append(f"line {number}")
 
 
 def _objects(path: Path, faults: Faults) -> Iterator[Text]:

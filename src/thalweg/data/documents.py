@@ -14,11 +14,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from thalweg.data.classified import foreign, objects
 from thalweg.data.folders import Faults
+from thalweg.data.own_text import foreign, objects, read_text
 from thalweg.data.pairs import EOS
 from thalweg.data.subwords import Subwords
-from thalweg.data.text import read_text
 
 FEW = 20  # documents below which each is cut, since a tenth of them would be one, or none
 ENDINGS = (".txt", ".md", ".markdown")

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from thalweg.data.classified import decoded, foreign
 from thalweg.data.folders import Faults
+from thalweg.data.own_text import decoded, foreign
 from thalweg.data.pairs import PAD, UNK, Words
 from thalweg.data.sources import MissingData, find
 from thalweg.data.streams import Padded

@@ -5,7 +5,6 @@ import hashlib
 import re
 import zipfile
 import zlib
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
@@ -17,6 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from thalweg.data.own_text import decoded, foreign
 from thalweg.data.sources import MissingData, fetch, find
 from thalweg.data.streams import Padded, generator
 
@@ -169,22 +169,18 @@ def own_pairs(path: Path, longest: int = 400) -> Corpus:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"data={path}: expected a file of lines `source TAB target`: {error.strerror}") from error
-    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        content = content.decode("utf-16", errors="replace").encode()
-    if b"\0" in content:
+    text = decoded(content)
+    if "\0" in text:
         raise ValueError(f"data={path}: expected text in UTF-8, or in UTF-16 with its mark; it holds zero bytes")
-    lines, foreign = list[str](), list[int]()
-    for number, line in enumerate(content.removeprefix(BOM_UTF8).rstrip(b"\r\n").split(b"\n"), 1):
-        try:
-            lines.append(line.decode())
-        except UnicodeDecodeError:
-            lines.append("")
-            foreign.append(number)
+    lines = text.rstrip("\r\n").split("\n")
+    unread = [number for number, line in enumerate(lines, 1) if foreign(line)]
+    for number in unread:
+        lines[number - 1] = ""
     pairs, left_out = read_pairs(lines, longest, words=False)
-    if foreign:
+    if unread:
         empty = left_out.pop("without a source and a target")
-        left_out |= {"not in UTF-8": foreign}
-        if without := sorted({*empty} - {*foreign}):
+        left_out |= {"not in UTF-8": unread}
+        if without := sorted({*empty} - {*unread}):
             left_out["without a source and a target"] = without
     told = {f"{reason} ({_named(numbers)})": len(numbers) for reason, numbers in left_out.items()}
     sources = len({" ".join(separate(source)) for source, _ in pairs})

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from thalweg.data.classified import POLARITY, objects, sst2
+from thalweg.data.classified import POLARITY, sst2
 from thalweg.data.folders import Faults
+from thalweg.data.own_text import objects
 
 CLOZE = ("facts", "questions", "agreement")  # files that the package carries
 

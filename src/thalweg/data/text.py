@@ -1,11 +1,8 @@
 """Texts as tokens: an alphabet of characters or a list of words, and windows of a long text."""
 
-import gzip
 import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -166,27 +163,6 @@ def vocabulary(words: Sequence[str], least: int = 1) -> Vocabulary:
     if len(counted) < 2:
         raise ValueError(f"least={least}: {len(counted)} words of a text of {len(words):,} occur so often, expected two")
     return Vocabulary([word for word, _ in counted], [count for _, count in counted], len(words))
-
-
-def read_text(path: Path) -> str:
-    """A person's own text: a file, also gzipped, or the .txt files of a folder one after the other, by name.
-
-    In UTF-8, or UTF-16 with its mark; ValueError, with the place, for another, or where there is no text.
-    """
-    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
-    parts = []
-    for file in files:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        form = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
-        try:
-            parts.append(content.decode(form))
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{file}: expected text in UTF-8, or in UTF-16 with its mark; byte {error.start:,} is not"
-            ) from error
-    if not "".join(parts).strip():
-        raise ValueError(f"{path}: holds no text{' in a .txt file' if path.is_dir() else ''}")
-    return "\n".join(parts)
 
 
 def segment(text: str, by: str = "words") -> list[str]:

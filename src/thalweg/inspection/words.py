@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy
 
 from thalweg import figures
-from thalweg.data.text import read_text, segment
+from thalweg.data.own_text import read_text
+from thalweg.data.text import segment
 
 COVERED = (0.9, 0.95, 0.99)
 

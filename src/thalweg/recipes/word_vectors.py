@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 
 from thalweg.build import build
+from thalweg.data.own_text import read_text
 from thalweg.data.sources import text8
 from thalweg.data.streams import TensorStream, generator
-from thalweg.data.text import Vocabulary, read_text, segment, vocabulary
+from thalweg.data.text import Vocabulary, segment, vocabulary
 from thalweg.data.word_vectors import MEASURES, questions
 from thalweg.data.word_windows import WordWindows, cooccurrence
 from thalweg.models.language.glove import GloVe

@@ -128,8 +128,9 @@ class Llama(nn.Module):
         if (end := tokens.shape[1] + (start if isinstance(start, int) else int(start.max()))) > self.context:
             raise ValueError(f"tokens: {end} of them, the model reads at most context={self.context}")
         x = self.embedding(tokens)
-        if torch.is_autocast_enabled(x.device.type):  # the sum over the blocks too: a tenth faster than in float32
-            x = x.to(torch.get_autocast_dtype(x.device.type))
+        kind = x.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            x = x.to(torch.get_autocast_dtype(kind))  # the sum over the blocks too: a tenth faster than in float32
         slower = slowed(self.head_dim, self.base, *self.stretch) if self.stretch else None
         turn = rotation(start, tokens.shape[1], self.head_dim, x, self.base, slower)
         near = None
