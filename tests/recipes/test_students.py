@@ -16,6 +16,6 @@ def test_students_read_and_write_the_words_of_their_teacher(tmp_path, data_folde
     (tmp_path / "written.tsv").write_text("go .\tva .\nrun .\tva\n")
     experiment = nat_tatoeba(teacher=tmp_path)
     assert (len(experiment.task.source), len(experiment.task.target)) == (7, 6)
-    assert len(experiment.train) == 2
+    assert experiment.train.size == 2
     assert experiment.notes["targets"] == f"what {tmp_path} wrote"
     assert all(not p.requires_grad for p in experiment.task.teacher.parameters())

@@ -417,7 +417,7 @@ def test_a_language_model_writes_what_it_writes_without_a_server():
         assert text == task.predict({"text": ["abba"]}, **asked)["text"][0]
         assert len(text) == 24
         assert "'oz' are not in the alphabet" in refused(client.post("/generate", json={"text": "zoo"}), 422)
-        assert "no character" in refused(client.post("/generate", json={"text": ""}), 422)
+        assert "empty, expected a text to go on from" in refused(client.post("/generate", json={"text": ""}), 422)
 
 
 def test_a_classifier_of_texts_answers_as_it_does_without_a_server():
