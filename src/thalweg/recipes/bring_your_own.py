@@ -104,7 +104,7 @@ def image_verifier(
 ) -> Experiment:
     """A distance is learned by which photographs of the same person, or thing, are near: also of those never seen.   LBDL 3.1
 
-    data: FOLDER/alice/1.jpg, FOLDER/bob/1.jpg ..., six or more subfolders; a fifth of them is for validation, one for tests
+    data: FOLDER/alice/1.jpg, FOLDER/bob/1.jpg ..., six or more subfolders; a fifth is for validation, one for tests
     model: resnet18, vit_tiny_16 or any other classifier of images; auto takes one that suits the data
     pretrained: folder, file or Hugging Face id of weights to start from, as timm or transformers write them
     epochs: passes over the training images; if not given, by their number

@@ -52,7 +52,11 @@ class TextJudgement(Task):
         return cross_entropy(self.said(batch), batch["label"], reduction="sum"), len(batch["label"])
 
     def evaluate(self, batch: Batch) -> None:
-        logits, label = self.said(batch), batch["label"]
+        self.measure(self.said(batch), batch)
+
+    def measure(self, logits: Tensor, batch: Batch) -> None:
+        """Takes what the model says of a batch, [batch class], into the metrics."""
+        label = batch["label"]
         self.metrics["loss"].update(cross_entropy(logits, label, reduction="none"))
         for name in ("accuracy", "confusion"):
             self.metrics[name].update(logits, label)
@@ -103,9 +107,9 @@ class AcrossLanguages(TextJudgement):
         self.languages, self.frequent = tuple(languages), frequent
         self.metrics.add_metrics({"majority_accuracy": Share(), **{f"accuracy_{name}": Share() for name in self.languages}})
 
-    def evaluate(self, batch: Batch) -> None:
-        super().evaluate(batch)
-        right = (self.said(batch).argmax(-1) == batch["label"]).float()
+    def measure(self, logits: Tensor, batch: Batch) -> None:
+        super().measure(logits, batch)
+        right = (logits.argmax(-1) == batch["label"]).float()
         self.metrics["majority_accuracy"].update((batch["label"] == self.frequent).float())
         for number, name in enumerate(self.languages):
             self.metrics[f"accuracy_{name}"].update(right[batch["language"] == number])

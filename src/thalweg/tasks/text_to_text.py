@@ -15,7 +15,7 @@ from thalweg.vocabulary import Batch
 
 
 class TextToText(Transduction):
-    """Writes what a text becomes by the task that its first words name; a class too is written, letter by letter.
+    """Writes what a text becomes by the task that its first words name; a class too is written, as a word.
 
     loss: as of `Transduction`.   batch: task [batch] too, the number of each pair's.   tokenizer: see `Subwords`.
     tasks: what each is called.   answers: what may be written, of each; of a task with answers accuracy_TASK is the share of
@@ -54,6 +54,6 @@ class TextToText(Transduction):
                 self.metrics[name].update([text], [[wanted]])
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
-        """How good it is at each task, in shares of what can be had."""
-        found = [float(self.metrics[name].compute()) for name in self.named]
+        """How good it is at each task, in shares of what can be had; sacreBLEU ends at 100."""
+        found = [float(self.metrics[name].compute()) / (100 if name.startswith("sacrebleu") else 1) for name in self.named]
         return {"tasks": figures.bars(self.named, {"measured": found})}
