@@ -3,8 +3,8 @@
 counts, textcnn, birnn     the models of the recipe sentiment, on the words of SST-2
 minilm                     the encoder of 6 layers that sst2-encoder fine-tunes, on as many pieces of words as the public one
 Each reads the same sentences one by one, as they are typed, in fp32; weights are random, which takes as long as trained ones.
-accuracy: of the test sentences, of the run of sentiment or sst2-encoder in results/ that was best on validation. Those of textcnn
-and birnn may start from word vectors; what is counted and timed here learns from nothing.
+accuracy: of the test sentences, of the run in results/ that was best on validation. Those of textcnn and birnn may start from
+word vectors; what is counted and timed here learns from nothing.
 """
 
 import json
