@@ -12,7 +12,7 @@ from thalweg.build import build
 from thalweg.data.classified import sst2
 from thalweg.data.inference import RELATIONS, snli
 from thalweg.data.judged import Judged, JudgedTexts, judged_texts, snli_agreement, word_order
-from thalweg.data.labelled import LabelledSentences, english_web_treebank
+from thalweg.data.labelled import Labelled, LabelledSentences, english_web_treebank, wnut17
 from thalweg.data.languages import LANGUAGES, meanings, photographed
 from thalweg.data.questions import Questions, own_questions, question_batches, xquad
 from thalweg.data.wordpieces import WordPieces
@@ -149,14 +149,9 @@ def multi30k_encoder(*, pretrained: str | None = None, frozen: bool = False, lab
                         notes={"texts": told})  # fmt: skip
 
 
-def tagger_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
-                   objective: Literal["independent", "crf"] = "independent", epochs: float = 3, batch_size: int = 32,
-                   lr: float = 1e-3, backbone: float = 0.1) -> Experiment:  # fmt: skip
-    """An encoder is fine-tuned to say which part of speech every word is.   D2L 15.6, LEE BERT
-
-    pretrained, frozen, weighted, backbone: see sst2-encoder.   objective: see `Labelling`
-    """
-    sentences = english_web_treebank()
+def _labelling(sentences: Labelled, monitor: str, pretrained: str | None, *, frozen: bool, weighted: bool, objective: str,
+               epochs: float, batch_size: int, lr: float, backbone: float) -> Experiment:  # fmt: skip
+    """An encoder learns to label the words of sentences."""
     encoder, tokenizer = _encoder(pretrained, lambda: [" ".join(one.words) for one in sentences.train])
     pieces = WordPieces(tokenizer)
     model = build(OfWords, backbone=encoder, num_labels=len(sentences.classes), begin=pieces.cls, end=pieces.sep,
@@ -164,8 +159,31 @@ def tagger_encoder(*, pretrained: str | None = None, frozen: bool = False, weigh
     task = build(Labelling, model=model, classes=sentences.classes, tokenizer=tokenizer, objective=objective)
     train = LabelledSentences(sentences.train, task.reader, sentences.classes, batch_size, shuffle=True)
     valid, test = (LabelledSentences(part, task.reader, sentences.classes, 100) for part in (sentences.valid, sentences.test))
-    return _fine_tuning(task, train, valid, test, "accuracy", encoder, pretrained, frozen=frozen, epochs=epochs, lr=lr,
-                        backbone=backbone, notes={})  # fmt: skip
+    told = f"train {train.size:,}, valid {valid.size:,}, test {test.size:,}, of {len(sentences.classes)} labels"
+    return _fine_tuning(task, train, valid, test, monitor, encoder, pretrained, frozen=frozen, epochs=epochs, lr=lr,
+                        backbone=backbone, notes={"sentences": told})  # fmt: skip
+
+
+def tagger_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
+                   objective: Literal["independent", "crf"] = "independent", epochs: float = 3, batch_size: int = 32,
+                   lr: float = 1e-3, backbone: float = 0.1) -> Experiment:  # fmt: skip
+    """An encoder is fine-tuned to say which part of speech every word is.   D2L 15.6, LEE BERT
+
+    pretrained, frozen, weighted, backbone: see sst2-encoder.   objective: see `Labelling`
+    """
+    return _labelling(english_web_treebank(), "accuracy", pretrained, frozen=frozen, weighted=weighted, objective=objective,
+                      epochs=epochs, batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
+
+
+def names_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
+                  objective: Literal["independent", "crf"] = "independent", epochs: float = 6, batch_size: int = 16,
+                  lr: float = 1e-3, backbone: float = 0.1) -> Experiment:  # fmt: skip
+    """An encoder is fine-tuned to find the names of persons, places, groups and things in messages.   LEE BERT
+
+    pretrained, frozen, weighted, backbone: see sst2-encoder.   objective: see `Labelling`
+    """
+    return _labelling(wnut17(), "f1", pretrained, frozen=frozen, weighted=weighted, objective=objective, epochs=epochs,
+                      batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
 
 
 def _answering(questions: Questions, pretrained: str | None, *, frozen: bool, weighted: bool, longest: int, epochs: float,
