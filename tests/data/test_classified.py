@@ -81,6 +81,20 @@ def test_what_is_wrong_with_lines_of_json_is_left_out_and_named(tmp_path):
     ]
 
 
+def test_a_pair_is_one_text_to_judge_and_what_lacks_its_second_is_left_out(tmp_path):
+    rows = [{"sentence1": "one", "sentence2": f"{n}", "class": "odd" if n % 2 else "even"} for n in range(8)]
+    rows += [{"sentence1": "one", "class": "odd"}, rows[0]]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = own_texts(tmp_path / "a.jsonl")
+    assert {(one.text, one.second, one.label) for part in (found.train, found.valid, found.test) for one in part} == {
+        ("one", f"{n}", "odd" if n % 2 else "even") for n in range(8)
+    }
+    assert found.faults.lines() == [
+        "1 repetitions, left out: line 10",
+        "1 without the second text that others have, left out: line 9",
+    ]
+
+
 def test_parts_that_a_person_made_stay_and_what_is_in_two_is_named(tmp_path):
     for part, texts in (("train", GOOD[:10]), ("test", GOOD[8:14])):
         for number, text in enumerate(texts):

@@ -46,6 +46,37 @@ def test_own_texts_are_read_by_any_of_the_models(tmp_path, model):
     assert torch.isfinite(experiment.task.loss(experiment.train.batch(0))[0])
 
 
+def pairs(path):
+    """A table of pairs, of which the second is what counts; one pair has none."""
+    rows = [f"{number} is it {one}?,{'yes it is' if number % 2 else 'not at all'} {number},{'true' if number % 2 else 'false'}"
+            for number, one in enumerate(("rain", "sun", "wind", "snow", "hail") * 40)]  # fmt: skip
+    path.write_text("\n".join(["premise,hypothesis,label", *rows, "is it rain?,,true"]))
+    return path
+
+
+def test_own_pairs_of_texts_are_judged_by_an_encoder_and_by_one_that_has_learned_before(tmp_path):
+    data = pairs(tmp_path / "pairs.csv")
+    with pytest.raises(ValueError, match="pairs of texts, which model=textcnn does not read; expected model=encoder"):
+        text_classifier(data=data)
+    with pytest.raises(ValueError, match="pretrained=bert: expected model=encoder beside it, not textcnn"):
+        text_classifier(data=data, pretrained="bert")
+    experiment = text_classifier(data=data, model="encoder", epochs=4)
+    assert experiment.notes["left out or doubtful"] == "1 without a text and a class, left out: line 202"
+    training = Training(experiment, precision="fp32")
+    for _ in training:
+        pass
+    assert dict(evaluate(training, experiment.test))["accuracy"] > 0.95
+    save(training.evaluated, tmp_path / "run" / "model")
+    learned = load(tmp_path / "run" / "model")
+    asked = [f"is it rain? || {answer}" for answer in ("yes it is", "not at all")]
+    assert learned.predict({"text": asked}, top_k=1)["label"] == [["true"], ["false"]]
+    again = text_classifier(data=data, model="encoder", pretrained=str(tmp_path / "run"))
+    for one, other in zip(*(task.model.reading.backbone.parameters() for task in (again.task, learned)), strict=True):
+        torch.testing.assert_close(one, other)
+    experiment = tagger(data=sentences(tmp_path / "own.conll"), pretrained=str(tmp_path / "run"))
+    assert torch.isfinite(experiment.task.loss(experiment.train.batch(0))[0])
+
+
 def test_reviews_start_from_the_vectors_of_a_file(tmp_path, data_folder):
     words = ["the", "film", "zyzzyva", "good"]
     vectors = torch.randn(4, 8)
@@ -64,15 +95,20 @@ def test_reviews_start_from_the_vectors_of_a_file(tmp_path, data_folder):
         sentiment(model="counts", vectors=tmp_path / "vectors.txt")
 
 
-def test_own_sentences_are_labelled(tmp_path):
+def sentences(path):
+    """Words that are labelled by their last letter, a line each; and one without a label."""
     draw, lines = random.Random(0), ["alone"]
     for _ in range(300):
         for _ in range(draw.randint(2, 5)):
             word = draw.choice(["cat", "dog"]) + draw.choice(["s", ""])
             lines.append(f"{word}\t{'PLURAL' if word.endswith('s') else 'ONE'}")
         lines.append("")
-    (tmp_path / "own.conll").write_text("\n".join(lines))
-    experiment = tagger(data=tmp_path / "own.conll", epochs=1, batch_size=8, context="window")
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_own_sentences_are_labelled(tmp_path):
+    experiment = tagger(data=sentences(tmp_path / "own.conll"), epochs=1, batch_size=8, context="window")
     assert experiment.notes["sentences"].endswith("of 2 labels")
     assert experiment.notes["left out"].startswith("1 without a word and a label (line 1), ")
     assert experiment.notes["the label that each word most often has"] == "is right for 100.00 % of validation words"

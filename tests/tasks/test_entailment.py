@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from thalweg.build import build, load, save
-from thalweg.data.inference import RELATIONS, Premise, snli
+from thalweg.data.classified import Text
+from thalweg.data.inference import RELATIONS, snli
 from thalweg.data.streams import Padded
 from thalweg.models.language.decomposable_attention import DecomposableAttention
 from thalweg.models.language.word_counts import WordCounts
@@ -20,7 +21,7 @@ THINGS = ("dog", "cat", "man", "child")
 WORDS = " ".join((*THINGS, "red", "blue", "big", "a", "nobody"))
 
 
-def captions(count: int, seed: int) -> list[Premise]:
+def captions(count: int, seed: int) -> list[Text]:
     """A thing of a colour; the same, another colour, or something of another kind: one must compare to know."""
     draw, made = random.Random(seed), []
     for _ in range(count):
@@ -29,7 +30,7 @@ def captions(count: int, seed: int) -> list[Premise]:
         another = draw.choice([one for one in THINGS if one != thing])
         said = {"entailment": f"a {colour} {thing}", "contradiction": f"a {other} {thing}",
                 "neutral": f"a {draw.choice((colour, other))} {another}"}  # fmt: skip
-        made.append(Premise(f"a big {colour} {thing}", said[label], label))
+        made.append(Text(f"a big {colour} {thing}", label, second=said[label]))
     return made
 
 
@@ -40,8 +41,9 @@ def task() -> Entailment:
     return build(Entailment, model=model, baseline=build(WordCounts, **size), classes=RELATIONS, words=WORDS)
 
 
-def stream(made: Entailment, part: list[Premise], shuffle: bool = False) -> Padded:
-    sides = {name: made.encode([one[side] for one in part]) for side, name in enumerate(("source_tokens", "target_tokens"))}
+def stream(made: Entailment, part: list[Text], shuffle: bool = False) -> Padded:
+    sides = {name: made.encode([getattr(one, side) for one in part])
+             for side, name in (("text", "source_tokens"), ("second", "target_tokens"))}  # fmt: skip
     return Padded(sides, {"label": torch.tensor([RELATIONS.index(one.label) for one in part])}, 32, shuffle=shuffle)
 
 
@@ -63,7 +65,8 @@ def test_comparing_tells_what_the_hypothesis_alone_does_not(tmp_path):
 
 def test_a_pair_is_shown_with_its_alignment(monkeypatch):
     made = task()
-    batch = next(iter(stream(made, [Premise("a red dog", "a dog", "entailment"), Premise("a cat", "nobody", "contradiction")])))
+    pairs = [Text("a red dog", "entailment", second="a dog"), Text("a cat", "contradiction", second="nobody")]
+    batch = next(iter(stream(made, pairs)))
     made.evaluate(batch)
     rows = []
     monkeypatch.setattr(Entailment, "_told", lambda self, tokens, *rest: rows.append(list(map(self.told, tokens.tolist()))))
@@ -79,7 +82,7 @@ def test_a_pair_is_shown_with_its_alignment(monkeypatch):
 def test_pairs_are_read_in_the_official_form_and_no_premise_is_in_two_parts_of_the_other(tmp_path, monkeypatch, data_folder):
     found = snli()
     assert [len(part) for part in (found.train, found.valid, found.test)] == [8_855, 987, 9_824]
-    assert not {one.premise for one in found.train} & {one.premise for one in found.valid}
+    assert not {one.text for one in found.train} & {one.text for one in found.valid}
     with zipfile.ZipFile(tmp_path / "snli_1.0.zip", "w") as archive:
         for part, labels in (("train", ("neutral", "-")), ("dev", ("entailment",)), ("test", ("contradiction",))):
             lines = [json.dumps({"sentence1": "A dog.", "sentence2": "It is.", "gold_label": label}) for label in labels]
@@ -88,6 +91,6 @@ def test_pairs_are_read_in_the_official_form_and_no_premise_is_in_two_parts_of_t
     (tmp_path / "snli_1.0.zip").rename(tmp_path / "snli" / "snli_1.0.zip")
     monkeypatch.setenv("THALWEG_DATA", str(tmp_path))
     official = snli()
-    assert official.train == [Premise("A dog.", "It is.", "neutral")]
-    assert official.left_out == {"without agreement": 1}
+    assert official.train == [Text("A dog.", "neutral", "train 1", "It is.")]
+    assert official.faults == {"pairs without agreement, left out": ["train 2"]}
     assert official.test[0].label == "contradiction"

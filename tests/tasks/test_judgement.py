@@ -5,12 +5,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from thalweg.build import build, load, save
-from thalweg.data.judged import Judged, apart, disordered, judged_texts, parted, snli_agreement, word_order
+from thalweg.data.classified import sst2
+from thalweg.data.inference import snli
+from thalweg.data.judged import Judged, apart, by_number, disordered, judged_texts, parted, snli_agreement, word_order
 from thalweg.data.streams import generator
 from thalweg.data.wordpieces import WordPieces, learn_wordpieces
 from thalweg.models.language.bert import BERT
 from thalweg.models.language.fine_tuned import OfText
-from thalweg.recipes.encoders import _snli, _sst2, sst2_encoder
+from thalweg.recipes.encoders import sst2_encoder
 from thalweg.tasks.judgement import AcrossLanguages, Score, TextJudgement
 from thalweg.training import Experiment, Training, evaluate
 from thalweg.training.optimisers import adamw
@@ -148,12 +150,13 @@ def test_what_has_the_same_first_text_is_in_the_same_part():
 
 
 def test_the_real_judgements_are_those_published(data_folder):
-    texts = _sst2()
+    texts = sst2()
     assert [len(part) for part in (texts.train, texts.valid, texts.test)] == [6920, 872, 1821]
-    pairs = _snli()
+    pairs = by_number(snli())
     assert len(pairs.train) + len(pairs.valid) == 9842
     assert len(pairs.test) == 9824
     assert pairs.train[0].second
+    assert {one.judgement for one in pairs.train} == {0, 1, 2}
     scores = snli_agreement()
     every = [one.judgement for part in (scores.train, scores.valid, scores.test) for one in part]
     assert len(every) == 2566

@@ -1,6 +1,7 @@
 """Texts and the class of each: film reviews, news, or a person's own.   D2L 15.1
 
 FILE.csv     a row a text; a header that names text and label (or review, sentence ...; class, sentiment ...), or two columns
+             with a third name, second (or hypothesis, sentence2 ...), a row is a pair of texts
 FILE.jsonl   an object a line, with such names
 FOLDER/good/1.txt  FOLDER/bad/2.txt ...       a class a folder, or FOLDER/train/good/1.txt, FOLDER/test/good/2.txt ...
 """
@@ -24,17 +25,33 @@ from thalweg.data.sources import MissingData, find
 
 LEAST = 3  # texts of a class, so that one is in every part
 NAMED = {
-    "text": ("text", "sentence", "review", "content", "message", "document", "body", "title", "input"),
+    "text": (
+        "text",
+        "sentence",
+        "review",
+        "content",
+        "message",
+        "document",
+        "body",
+        "title",
+        "input",
+        "premise",
+        "sentence1",
+        "text1",
+        "first",
+    ),
+    "second": ("second", "hypothesis", "sentence2", "text2"),
     "label": ("label", "class", "category", "sentiment", "target", "topic", "intent", "tag"),
 }
 
 
 class Text(NamedTuple):
-    """A text, its class, and where it was found."""
+    """A text, its class, and where it was found; or a pair of texts that has the class."""
 
     text: str
     label: str
     place: str = ""
+    second: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +158,10 @@ def own_texts(path: Path) -> ClassifiedTexts:
         found = {"": list(rows(path, faults))}
     else:
         raise ValueError(f"data={path}: expected a .csv, a .jsonl or a folder")
+    if any(one.second is not None for texts in found.values() for one in texts):
+        for one in (one for texts in found.values() for one in texts if one.second is None):
+            faults["without the second text that others have, left out"].append(one.place)
+        found = {part: [one for one in texts if one.second is not None] for part, texts in found.items()}
     parts = {part: _different(texts, faults) for part, texts in found.items()}
     if "" in parts:
         rare = {label for label, count in Counter(one.label for one in parts[""]).items() if count < LEAST}
@@ -167,9 +188,9 @@ def _given(parts: dict[str, list[Text]], faults: Faults) -> tuple[list[Text], li
         if one.label not in known:
             faults["texts whose class is not in train, left out"].append(f"{one.place} ({one.label})")
     valid, test = ([one for one in part if one.label in known] for part in (valid, test))
-    held = {one.text for one in train}
+    held = {(one.text, one.second) for one in train}
     for one in (*valid, *test):
-        if one.text in held:
+        if (one.text, one.second) in held:
             faults["texts that are in train too, so that no accuracy can be trusted"].append(one.place)
     if not valid:
         train, valid, _ = apart(train, (0.15, 0))
@@ -178,17 +199,17 @@ def _given(parts: dict[str, list[Text]], faults: Faults) -> tuple[list[Text], li
 
 def _different(texts: Sequence[Text], faults: Faults) -> list[Text]:
     """Each text once, and none that has two classes."""
-    labels = defaultdict[str, set[str]](set)
+    labels = defaultdict[tuple[str, str | None], set[str]](set)
     for one in texts:
-        labels[one.text].add(one.label)
-    kept = dict[str, Text]()
+        labels[one.text, one.second].add(one.label)
+    kept = dict[tuple[str, str | None], Text]()
     for one in texts:
-        if len(labels[one.text]) > 1:
+        if len(labels[one.text, one.second]) > 1:
             faults["texts that are there with different classes, left out"].append(f"{one.place} ({one.label})")
-        elif one.text in kept:
+        elif (one.text, one.second) in kept:
             faults["repetitions, left out"].append(one.place)
         else:
-            kept[one.text] = one
+            kept[one.text, one.second] = one
     return list(kept.values())
 
 
@@ -213,19 +234,20 @@ def _folder(root: Path, faults: Faults) -> Iterator[Text]:
             faults["empty files, left out"].append(str(path.relative_to(root)))
 
 
-def _taken(text: object, label: object, place: str, faults: Faults) -> Iterator[Text]:
-    """The text, if it is one with a class."""
-    said, name = " ".join(str(text).split()), " ".join(str(label).split())
-    if text is None or label is None or not said or not name or isinstance(text, dict | list) or isinstance(label, dict | list):
+def _taken(found: Sequence[object], place: str, faults: Faults) -> Iterator[Text]:
+    """The text, or the pair of texts, if it is one with a class, which is last."""
+    said = ["" if one is None or isinstance(one, dict | list) else " ".join(str(one).split()) for one in found]
+    if not all(said):
         faults["without a text and a class, left out"].append(place)
-    elif foreign(said + name):
+    elif foreign("".join(said)):
         faults["not in UTF-8, left out"].append(place)
     else:
-        yield Text(said, name, place)
+        text, *second, label = said
+        yield Text(text, label, place, *second)
 
 
 def _column(names: Sequence[str], kind: str) -> int | None:
-    """The place of the column of texts or of labels, by its name."""
+    """The place of a column of texts or of labels, by its name."""
     plain = [name.strip().lower() for name in names]
     return next((plain.index(name) for name in NAMED[kind] if name in plain), None)
 
@@ -242,7 +264,7 @@ def _rows(path: Path, faults: Faults) -> Iterator[Text]:
     finally:
         csv.field_size_limit(limit)  # of the whole process
     names = rows[0][1] if rows else []
-    text, label = _column(names, "text"), _column(names, "label")
+    text, second, label = (_column(names, kind) for kind in NAMED)
     if text is not None and label is not None:
         rows = rows[1:]
     elif rows and len(names) == 2:  # the column of fewer different values is the label
@@ -255,12 +277,12 @@ def _rows(path: Path, faults: Faults) -> Iterator[Text]:
         if len(row) != len(names):
             faults[f"of another number of columns than {len(names)}, left out"].append(place)
         else:
-            yield from _taken(row[text], row[label], place, faults)
+            yield from _taken([row[column] for column in (text, second, label) if column is not None], place, faults)
 
 
 def _objects(path: Path, faults: Faults) -> Iterator[Text]:
     for place, found in objects(path, faults):
         names = list(found)
-        columns = _column(names, "text"), _column(names, "label")
-        text, label = (None if column is None else found[names[column]] for column in columns)
-        yield from _taken(text, label, place, faults)
+        columns = {kind: _column(names, kind) for kind in NAMED}
+        yield from _taken([None if column is None else found[names[column]] for kind, column in columns.items()
+                           if kind != "second" or column is not None], place, faults)  # fmt: skip

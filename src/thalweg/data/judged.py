@@ -3,12 +3,14 @@
 import gzip
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
+from thalweg.data.classified import ClassifiedTexts
+from thalweg.data.folders import Faults
 from thalweg.data.labelled import english_web_treebank
 from thalweg.data.sources import fetch
 from thalweg.data.streams import Padded, generator
@@ -31,6 +33,14 @@ class JudgedTexts:
     valid: list[Judged]
     test: list[Judged]
     classes: tuple[str, ...]
+    faults: Faults = field(default_factory=Faults)
+
+
+def by_number(texts: ClassifiedTexts) -> JudgedTexts:
+    """The texts, the judgement of each the number of its class."""
+    train, valid, test = ([Judged(one.text, one.second, texts.classes.index(one.label)) for one in part]
+                          for part in (texts.train, texts.valid, texts.test))  # fmt: skip
+    return JudgedTexts(train, valid, test, texts.classes, texts.faults)
 
 
 def parted(text: str) -> tuple[str, str | None]:

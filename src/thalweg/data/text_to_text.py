@@ -46,7 +46,7 @@ def assignments(limit: int | None = None, measured: int | None = None) -> tuple[
         texts = [
             getattr(pairs, part),
             [(one.text, one.label) for one in getattr(reviews, part)],
-            [(f"premise: {one.premise} hypothesis: {one.hypothesis}", one.label) for one in getattr(inferences, part)],
+            [(f"premise: {one.text} hypothesis: {one.second}", one.label) for one in getattr(inferences, part)],
         ]
         most = limit if part == "train" else measured
         parts.append([Assignment(f"{kind.name}: {source}", target, number) for number, kind in enumerate(KINDS)

@@ -1,84 +1,24 @@
 """Recipes that fine-tune an encoder of language: texts, pairs, words, answers.   D2L 15.6-15.7, LEE BERT"""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
-from thalweg.adaptation.encoders import pretrained_encoder, small_encoder
 from thalweg.build import build
 from thalweg.data.classified import sst2
-from thalweg.data.inference import RELATIONS, snli
-from thalweg.data.judged import Judged, JudgedTexts, judged_texts, snli_agreement, word_order
-from thalweg.data.labelled import Labelled, LabelledSentences, english_web_treebank, wnut17
+from thalweg.data.inference import snli
+from thalweg.data.judged import by_number, judged_texts, snli_agreement, word_order
+from thalweg.data.labelled import english_web_treebank, wnut17
 from thalweg.data.languages import LANGUAGES, meanings, photographed
 from thalweg.data.questions import Questions, own_questions, question_batches, xquad
 from thalweg.data.wordpieces import WordPieces
-from thalweg.models.language.bert import BERT
-from thalweg.models.language.fine_tuned import OfText, OfTokens, OfWords
+from thalweg.models.language.fine_tuned import OfText, OfTokens
+from thalweg.recipes._fine_tuning import fine_tuning, judging, labelling, start_encoder
 from thalweg.tasks.extraction import Extraction
-from thalweg.tasks.judgement import AcrossLanguages, Score, TextJudgement
-from thalweg.tasks.labelling import Labelling
-from thalweg.training import Experiment, Task
-from thalweg.training.optimisers import discriminative_adamw
-from thalweg.training.schedules import linear, warmup
-
-
-def _encoder(pretrained: str | None, texts: Callable[[], list[str]]) -> tuple[BERT, str]:
-    """The pre-trained encoder; where there is none, a small one that has learned nothing."""
-    if pretrained:
-        return pretrained_encoder(pretrained)
-    return small_encoder(texts(), vocab_size=4000, embed_dim=128, num_layers=2, context=512)
-
-
-def _fine_tuning(task: Task, train: Any, valid: Any, test: Any, monitor: str, encoder: BERT, pretrained: str | None, *,
-                 frozen: bool, epochs: float, lr: float, backbone: float, notes: dict[str, str]) -> Experiment:  # fmt: skip
-    """The head learns at the rate lr, the encoder at `backbone` times that, or not at all."""
-    count = sum(p.numel() for p in encoder.parameters())
-    told = f"from {pretrained}" if pretrained else "has learned nothing before (see --pretrained)"
-    notes = {"encoder": f"{count:,} parameters, {told}{', stays as it is' if frozen else ''}", **notes}
-    return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs,
-                      optimizer=discriminative_adamw(lr, backbone=backbone if pretrained else 1.0, weight_decay=0.01),
-                      schedule=warmup(0.1, linear()), clip=1.0, monitor=monitor, notes=notes)  # fmt: skip
-
-
-def _judging(texts: JudgedTexts, pretrained: str | None, *, pool: str, weighted: bool, frozen: bool, longest: int,
-             labelled: int | None, epochs: float, batch_size: int, lr: float, backbone: float) -> Experiment:  # fmt: skip
-    """An encoder learns to judge texts or pairs of texts; from the first `labelled` alone, if that is given."""
-    if labelled is not None and not 1 <= labelled <= len(texts.train):
-        raise ValueError(f"labelled={labelled}: expected 1 to {len(texts.train)}, the number of texts to learn from")
-    train, pairs, score = texts.train[:labelled], texts.train[0].second is not None, not texts.classes
-    encoder, tokenizer = _encoder(pretrained, lambda: [side for one in train for side in one[:2] if side is not None])
-    model = build(OfText, backbone=encoder, num_outputs=len(texts.classes) or 1, pool=pool, weighted=weighted, frozen=frozen)
-    given = {"model": model, "tokenizer": tokenizer, "longest": longest, "pairs": pairs}
-    task: Task = build(Score, **given) if score else build(TextJudgement, classes=texts.classes, **given)
-    pieces = WordPieces(tokenizer)
-
-    def stream(part: Sequence[Judged], batch_size: int, shuffle: bool = False) -> Any:
-        return judged_texts(part, pieces, longest, batch_size, score=score, shuffle=shuffle)
-
-    told = f"train {len(train):,}, valid {len(texts.valid):,}, test {len(texts.test):,}"
-    return _fine_tuning(task, stream(train, batch_size, shuffle=True), stream(texts.valid, 100), stream(texts.test, 100),
-                        "spearman" if score else "accuracy", encoder, pretrained, frozen=frozen, epochs=epochs, lr=lr,
-                        backbone=backbone, notes={"texts": told})  # fmt: skip
-
-
-def _sst2() -> JudgedTexts:
-    """Sentences of film reviews, in the official parts."""
-    texts = sst2()
-    train, valid, test = ([Judged(one.text, None, texts.classes.index(one.label)) for one in part]
-                          for part in (texts.train, texts.valid, texts.test))  # fmt: skip
-    return JudgedTexts(train, valid, test, texts.classes)
-
-
-def _snli() -> JudgedTexts:
-    """Pairs of sentences, and how the second stands to the first."""
-    pairs = snli()
-    train, valid, test = ([Judged(one.premise, one.hypothesis, RELATIONS.index(one.label)) for one in part]
-                          for part in (pairs.train, pairs.valid, pairs.test))  # fmt: skip
-    return JudgedTexts(train, valid, test, RELATIONS)
+from thalweg.tasks.judgement import AcrossLanguages
+from thalweg.training import Experiment
 
 
 def sst2_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
@@ -93,8 +33,8 @@ def sst2_encoder(*, pretrained: str | None = None, frozen: bool = False, weighte
     labelled: sentences to learn from; if not given, all
     backbone: rate of the encoder, in terms of that of the head
     """
-    return _judging(_sst2(), pretrained, pool=pool, weighted=weighted, frozen=frozen, longest=longest, labelled=labelled,
-                    epochs=epochs, batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
+    return judging(by_number(sst2()), pretrained, pool=pool, weighted=weighted, frozen=frozen, longest=longest,
+                   labelled=labelled, epochs=epochs, batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
 
 
 def snli_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
@@ -105,9 +45,9 @@ def snli_encoder(*, pretrained: str | None = None, frozen: bool = False, weighte
     pretrained, frozen, weighted, pool, labelled, backbone: see sst2-encoder
     score: how far it follows, as a number: the mean of what five people said of it
     """
-    return _judging(snli_agreement() if score else _snli(), pretrained, pool=pool, weighted=weighted, frozen=frozen,
-                    longest=longest, labelled=labelled, epochs=epochs, batch_size=batch_size, lr=lr,
-                    backbone=backbone)  # fmt: skip
+    return judging(snli_agreement() if score else by_number(snli()), pretrained, pool=pool, weighted=weighted, frozen=frozen,
+                   longest=longest, labelled=labelled, epochs=epochs, batch_size=batch_size, lr=lr,
+                   backbone=backbone)  # fmt: skip
 
 
 def acceptability_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
@@ -118,8 +58,8 @@ def acceptability_encoder(*, pretrained: str | None = None, frozen: bool = False
 
     pretrained, frozen, weighted, pool, labelled, backbone: see sst2-encoder
     """
-    return _judging(word_order(), pretrained, pool=pool, weighted=weighted, frozen=frozen, longest=longest, labelled=labelled,
-                    epochs=epochs, batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
+    return judging(word_order(), pretrained, pool=pool, weighted=weighted, frozen=frozen, longest=longest, labelled=labelled,
+                   epochs=epochs, batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
 
 
 def multi30k_encoder(*, pretrained: str | None = None, frozen: bool = False, labelled: int | None = None, longest: int = 64,
@@ -135,7 +75,7 @@ def multi30k_encoder(*, pretrained: str | None = None, frozen: bool = False, lab
         raise ValueError(f"labelled={labelled}: expected 1 to {len(texts.train)}, the number of texts to learn from")
     learned = texts.train[:labelled]
     # without a pre-trained encoder it knows the letters of all three languages at least
-    encoder, tokenizer = _encoder(pretrained, lambda: [one for said in meanings("multi30k")[0][:10_000] for one in said])
+    encoder, tokenizer = start_encoder(pretrained, lambda: [one for said in meanings("multi30k")[0][:10_000] for one in said])
     model, pieces = build(OfText, backbone=encoder, num_outputs=len(texts.classes), frozen=frozen), WordPieces(tokenizer)
     counts = Counter(one.judgement for one in learned)
     task = build(AcrossLanguages, model=model, classes=texts.classes, tokenizer=tokenizer, languages=LANGUAGES["multi30k"],
@@ -144,24 +84,9 @@ def multi30k_encoder(*, pretrained: str | None = None, frozen: bool = False, lab
     for stream, number in zip((valid, test), numbers, strict=True):
         stream.fixed["language"] = torch.tensor(number)
     told = f"train {len(learned):,} in English, valid {len(texts.valid):,} and test {len(texts.test):,} in three languages"
-    return _fine_tuning(task, judged_texts(learned, pieces, longest, batch_size, shuffle=True), valid, test, "accuracy_en",
-                        encoder, pretrained, frozen=frozen, epochs=epochs, lr=lr, backbone=backbone,
-                        notes={"texts": told})  # fmt: skip
-
-
-def _labelling(sentences: Labelled, monitor: str, pretrained: str | None, *, frozen: bool, weighted: bool, objective: str,
-               epochs: float, batch_size: int, lr: float, backbone: float) -> Experiment:  # fmt: skip
-    """An encoder learns to label the words of sentences."""
-    encoder, tokenizer = _encoder(pretrained, lambda: [" ".join(one.words) for one in sentences.train])
-    pieces = WordPieces(tokenizer)
-    model = build(OfWords, backbone=encoder, num_labels=len(sentences.classes), begin=pieces.cls, end=pieces.sep,
-                  weighted=weighted, frozen=frozen)  # fmt: skip
-    task = build(Labelling, model=model, classes=sentences.classes, tokenizer=tokenizer, objective=objective)
-    train = LabelledSentences(sentences.train, task.reader, sentences.classes, batch_size, shuffle=True)
-    valid, test = (LabelledSentences(part, task.reader, sentences.classes, 100) for part in (sentences.valid, sentences.test))
-    told = f"train {train.size:,}, valid {valid.size:,}, test {test.size:,}, of {len(sentences.classes)} labels"
-    return _fine_tuning(task, train, valid, test, monitor, encoder, pretrained, frozen=frozen, epochs=epochs, lr=lr,
-                        backbone=backbone, notes={"sentences": told})  # fmt: skip
+    return fine_tuning(task, judged_texts(learned, pieces, longest, batch_size, shuffle=True), valid, test, "accuracy_en",
+                       encoder, pretrained, frozen=frozen, epochs=epochs, lr=lr, backbone=backbone,
+                       notes={"texts": told})  # fmt: skip
 
 
 def tagger_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
@@ -171,8 +96,8 @@ def tagger_encoder(*, pretrained: str | None = None, frozen: bool = False, weigh
 
     pretrained, frozen, weighted, backbone: see sst2-encoder.   objective: see `Labelling`
     """
-    return _labelling(english_web_treebank(), "accuracy", pretrained, frozen=frozen, weighted=weighted, objective=objective,
-                      epochs=epochs, batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
+    return labelling(english_web_treebank(), "accuracy", pretrained, frozen=frozen, weighted=weighted, objective=objective,
+                     epochs=epochs, batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
 
 
 def names_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False,
@@ -182,15 +107,15 @@ def names_encoder(*, pretrained: str | None = None, frozen: bool = False, weight
 
     pretrained, frozen, weighted, backbone: see sst2-encoder.   objective: see `Labelling`
     """
-    return _labelling(wnut17(), "f1", pretrained, frozen=frozen, weighted=weighted, objective=objective, epochs=epochs,
-                      batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
+    return labelling(wnut17(), "f1", pretrained, frozen=frozen, weighted=weighted, objective=objective, epochs=epochs,
+                     batch_size=batch_size, lr=lr, backbone=backbone)  # fmt: skip
 
 
 def _answering(questions: Questions, pretrained: str | None, *, frozen: bool, weighted: bool, longest: int, epochs: float,
                batch_size: int, lr: float, backbone: float) -> Experiment:  # fmt: skip
     """An encoder learns to cut answers out of texts."""
     texts = [text for one in questions.train for text in (one.question, one.context)]
-    encoder, tokenizer = _encoder(pretrained, lambda: texts)
+    encoder, tokenizer = start_encoder(pretrained, lambda: texts)
     if not 16 <= longest <= encoder.position.num_embeddings:
         raise ValueError(f"longest={longest}: expected 16 to {encoder.position.num_embeddings}, which the encoder reads")
     model = build(OfTokens, backbone=encoder, num_outputs=2, weighted=weighted, frozen=frozen)
@@ -203,8 +128,8 @@ def _answering(questions: Questions, pretrained: str | None, *, frozen: bool, we
         notes["not held by a window"] = f"the answers to {lost:,}"
     if questions.faults:
         notes["left out"] = "; ".join(questions.faults.lines())
-    return _fine_tuning(task, train, valid, test, "f1", encoder, pretrained, frozen=frozen, epochs=epochs, lr=lr,
-                        backbone=backbone, notes=notes)  # fmt: skip
+    return fine_tuning(task, train, valid, test, "f1", encoder, pretrained, frozen=frozen, epochs=epochs, lr=lr,
+                       backbone=backbone, notes=notes)  # fmt: skip
 
 
 def xquad_encoder(*, pretrained: str | None = None, frozen: bool = False, weighted: bool = False, longest: int = 384,

@@ -23,6 +23,7 @@ from thalweg.data.streams import Padded
 from thalweg.data.word_vectors import read_vectors
 from thalweg.models.language.elmo import ELMo
 from thalweg.models.sequence.tagger import Tagger
+from thalweg.recipes._fine_tuning import labelling
 from thalweg.tasks.both_ways import BothWays
 from thalweg.tasks.labelling import Labelling
 from thalweg.training import Experiment
@@ -136,25 +137,34 @@ def tagger(
     data: Path,
     objective: Literal["independent", "crf", "perceptron", "svm"] = "crf",
     context: Literal["both", "before", "elman", "attention", "window"] = "both",
+    pretrained: str | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
-    lr: float = 3e-3,
+    lr: float | None = None,
 ) -> Experiment:
     """A network learns to label the words of your sentences: parts of speech, names or whatever they are.   D2L 15.6
 
     data: FILE.conllu, or any file with a word a line, its label last, and an empty line between sentences
     objective: independent labels, or a chain of them by crf, perceptron or svm
     context: both (LSTMs), before (an LSTM), elman, attention or window
+    pretrained: folder or hub id of a trained BERT, or a run of ours, which is fine-tuned in the room of a tagger of words
     epochs: passes over the training sentences; if not given, by their number
     batch_size: sentences a step; if not given, by their number
-    lr: the largest learning rate
+    lr: the largest learning rate; if not given, 0.003, or 0.001 of what is above a pre-trained encoder
     """
+    if pretrained and context != "both":
+        raise ValueError(f"context={context}: an encoder sees whole sentences; expected both beside pretrained")
     sentences = own_sentences(data)
     count = len(sentences.train)
     monitor = "f1" if "O" in sentences.classes else "accuracy"
+    batch_size = batch_size or min(32, max(4, count // 40))
+    if pretrained:
+        return labelling(sentences, monitor, pretrained, frozen=False, weighted=False, objective=objective,
+                         epochs=epochs or round(min(20, max(3, 20_000 / count))), batch_size=batch_size, lr=lr or 1e-3,
+                         backbone=0.1)  # fmt: skip
     return _labelling(sentences, monitor, objective=objective, context=context, window=2,
-                      epochs=epochs or round(min(40, max(8, 60_000 / count))),
-                      batch_size=batch_size or min(32, max(4, count // 40)), lr=lr, unknown=0.1)  # fmt: skip
+                      epochs=epochs or round(min(40, max(8, 60_000 / count))), batch_size=batch_size, lr=lr or 3e-3,
+                      unknown=0.1)  # fmt: skip
 
 
 def slot_filling(

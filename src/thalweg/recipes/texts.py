@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from thalweg.adaptation.vectors import start_from
 from thalweg.build import build, load
 from thalweg.data.classified import ClassifiedTexts, Text, imdb, movie_reviews, own_texts, sst2
-from thalweg.data.inference import RELATIONS, Premise, snli
+from thalweg.data.inference import RELATIONS, snli
+from thalweg.data.judged import by_number
 from thalweg.data.pairs import Words, frequent
 from thalweg.data.streams import Padded
 from thalweg.data.subwords import Subwords, learn_subwords
@@ -23,6 +24,7 @@ from thalweg.models.language.textcnn import TextCNN
 from thalweg.models.language.word_counts import WordCounts
 from thalweg.models.sequence.long_reader import LongReader
 from thalweg.models.sequence.seq2seq import Encoder
+from thalweg.recipes._fine_tuning import judging
 from thalweg.tasks.entailment import Entailment
 from thalweg.tasks.text_classification import TextClassification
 from thalweg.tasks.transduction import Transduction
@@ -163,7 +165,7 @@ def decomposable_attention_snli(
     least: occurrences that make a word known.   vectors: file or folder of word vectors to start from; their size is embed_dim.
     """
     pairs = snli()
-    words, vector, told = _known([text for one in pairs.train for text in (one.premise, one.hypothesis)], least, vectors)
+    words, vector, told = _known([text for one in pairs.train for text in (one.text, one.second or "")], least, vectors)
     if vector:
         embed_dim = len(next(iter(vector.values())))
     size = 4 + len(words.split())
@@ -174,8 +176,8 @@ def decomposable_attention_snli(
     if vector:
         start_from([model.embedding], Words(words).words, vector)
 
-    def stream(part: Sequence[Premise], batch_size: int, shuffle: bool = False) -> Padded:
-        sides = {"source_tokens": [one.premise for one in part], "target_tokens": [one.hypothesis for one in part]}
+    def stream(part: Sequence[Text], batch_size: int, shuffle: bool = False) -> Padded:
+        sides = {"source_tokens": [one.text for one in part], "target_tokens": [one.second or "" for one in part]}
         label = torch.tensor([RELATIONS.index(one.label) for one in part])
         return Padded(
             {side: task.encode(texts) for side, texts in sides.items()}, {"label": label}, batch_size, shuffle=shuffle
@@ -186,7 +188,7 @@ def decomposable_attention_snli(
         "pairs": f"train {len(pairs.train):,}, valid {len(pairs.valid):,}, test {len(pairs.test):,}",
         "words": told,
         "parameters": f"{total - table:,}, and {table:,} of the embedding",
-        "left out": ", ".join(f"{count:,} {reason}" for reason, count in pairs.left_out.items()) or "nothing",
+        "left out": "; ".join(pairs.faults.lines()) or "nothing",
     }
     return Experiment(task=task, train=stream(pairs.train, batch_size, shuffle=True), valid=stream(pairs.valid, 500),
                       test=stream(pairs.test, 500), epochs=epochs, optimizer=adamw(lr, weight_decay=1e-2),
@@ -196,7 +198,8 @@ def decomposable_attention_snli(
 def text_classifier(
     *,
     data: Path,
-    model: Literal["textcnn", "birnn", "transformer", "counts"] = "textcnn",
+    model: Literal["textcnn", "birnn", "transformer", "counts", "encoder"] = "textcnn",
+    pretrained: str | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
     vocab_size: int | None = None,
@@ -205,21 +208,34 @@ def text_classifier(
 ) -> Experiment:
     """A classifier learns your texts: a table, a file of JSON lines or a folder with a class a subfolder.   D2L 15.1
 
-    data: FILE.csv or FILE.jsonl with a text and a class a row, or FOLDER/good/1.txt, FOLDER/bad/2.txt ...
-    model: textcnn, birnn (LSTM both ways), transformer, or counts, softmax regression on counts
+    data: FILE.csv or FILE.jsonl with a text and a class a row, or a pair of texts (text and second), or FOLDER/good/1.txt,
+    FOLDER/bad/2.txt ...
+    model: textcnn, birnn (LSTM both ways), transformer, counts, softmax regression on counts, or encoder, which reads pairs too
+    pretrained: of model=encoder, folder or hub id of a trained BERT, or a run of ours; if not given, a small one learns from
+    nothing
     epochs: passes over the training texts; if not given, by their number
     batch_size: texts a step; if not given, by their number
     vocab_size: sub-words, learned from your texts in whatever language they are; if not given, by their number
     longest: sub-words of a text that are read
     lr: the largest learning rate; if not given, by the model
     """
+    if pretrained and model != "encoder":
+        raise ValueError(f"pretrained={pretrained}: expected model=encoder beside it, not {model}")
+    if vocab_size and model == "encoder":
+        raise ValueError(f"vocab_size={vocab_size}: an encoder has its own; expected another model")
     texts = own_texts(data)
     count = len(texts.train)
+    batch_size = batch_size or min(64, max(8, 2 ** round(math.log2(max(count, 2) / 60))))
+    if model == "encoder":
+        return judging(by_number(texts), pretrained, pool="mean", weighted=False, frozen=False, longest=longest, labelled=None,
+                       epochs=epochs or round(min(20, max(3, 20_000 / count))),
+                       batch_size=min(batch_size, 32), lr=lr or 1e-3, backbone=0.1)  # fmt: skip
+    if texts.train[0].second is not None:
+        raise ValueError(f"data={data}: pairs of texts, which model={model} does not read; expected model=encoder")
     letters = sum(len(one.text) for one in texts.train)
     tokenizer = learn_subwords((one.text for one in texts.train), vocab_size or min(8000, max(400, letters // 50)))
     size = len(Subwords(tokenizer))
     network = _model(model, size, len(texts.classes), 100, longest, 0.5)
     task = build(TextClassification, model=network, classes=texts.classes, tokenizer=tokenizer, longest=longest, unknown=0.1)
-    batch_size = batch_size or min(64, max(8, 2 ** round(math.log2(max(count, 2) / 60))))
     epochs = epochs or round(min(40, max(5, 60_000 / count)))
     return _experiment(texts, task, epochs, batch_size, lr or RATES[model], {"sub-words": f"{size:,}, learned from your texts"})
