@@ -29,7 +29,9 @@ def functions(path: Path) -> list[str]:
     return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
 
 
-RECIPES = {name.replace("_", "-") for path in (PACKAGE / "recipes").glob("[!_]*.py") for name in functions(path) if name[0] != "_"}
+RECIPES = {
+    name.replace("_", "-") for path in (PACKAGE / "recipes").glob("[!_]*.py") for name in functions(path) if name[0] != "_"
+}
 
 
 @pytest.mark.parametrize("key", ROWS)
