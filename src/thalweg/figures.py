@@ -266,6 +266,19 @@ def scatter(points: Tensor, label: Tensor, classes: Sequence[str]) -> "Figure":
     return figure
 
 
+def against_truth(predicted: Tensor, target: Tensor, names: Sequence[str]) -> "Figure":
+    """Predicted against true, a picture a number: on the line is right.   predicted, target: [example number]"""
+    figure, axes = new_figure(4.2 * len(names), 4, 1, len(names))
+    columns = zip(target.float().cpu().T.numpy(), predicted.float().cpu().T.numpy(), strict=True)
+    for axis, name, (x, y) in zip(axes.flat, names, columns, strict=True):
+        axis.axline((x.mean(), x.mean()), slope=1, color="gray", linewidth=1)
+        axis.scatter(x, y, s=10, alpha=0.6, linewidth=0)
+        axis.set_xlabel(f"true {name}")
+        axis.set_ylabel(f"predicted {name}")
+        axis.grid(alpha=0.3)
+    return figure
+
+
 def neighbourhoods(features: Tensor, perplexity: float = 15.0) -> Tensor:
     """A plane on which the neighbours of each point are those that it has in many dimensions (t-SNE).   -> [point 2]
 

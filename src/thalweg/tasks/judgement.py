@@ -159,11 +159,10 @@ class Score(TextJudgement):
         return {"score": self.asked(inputs["text"]).squeeze(-1)}
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
-        """What was said against what is true; and how much of each layer is read, if that is learned."""
+        """Predicted against true; and how much of each layer is read, if that is learned."""
         with torch.no_grad():
-            points = torch.cat([batch["target"].float(), self.said(batch)], 1).cpu()
-        drawn = figures.scatter(points, torch.zeros(len(points), dtype=torch.long), ("said, by what is true",))
-        return {"said and true": drawn} | layer_shares(self.model.reading)
+            drawn = figures.against_truth(self.said(batch), batch["target"], ["score"])
+        return {"predicted against true": drawn} | layer_shares(self.model.reading)
 
 
 def layer_shares(reading: Any) -> dict[str, Figure]:

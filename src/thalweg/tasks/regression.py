@@ -69,13 +69,5 @@ class Regression(Task):
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """Predicted against true: on the line is right."""
-        predicted, target = self.model(batch["features"]).float().cpu(), batch["target"].cpu()
-        figure, axes = figures.new_figure(4.2 * len(self.targets), 4, 1, len(self.targets))
-        for index, (axis, name) in enumerate(zip(axes.flat, self.targets, strict=True)):
-            x, y = target[:, index].numpy(), predicted[:, index].numpy()
-            axis.axline((x.mean(), x.mean()), slope=1, color="gray", linewidth=1)
-            axis.scatter(x, y, s=10, alpha=0.6, linewidth=0)
-            axis.set_xlabel(f"true {name}")
-            axis.set_ylabel(f"predicted {name}")
-            axis.grid(alpha=0.3)
-        return {"predicted against true": figure}
+        drawn = figures.against_truth(self.model(batch["features"]), batch["target"], self.targets)
+        return {"predicted against true": drawn}
