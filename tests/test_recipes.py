@@ -30,6 +30,7 @@ EASED |= {"xquad-encoder": ["--longest", "96"], "sentence-vectors": ["--measured
 EASED |= {f"{name}-wikitext2": ["--paragraphs", "300", "--measured", "20"] for name in ("bert", "electra", "restoring")}
 EASED |= {name: ["--least", "40"] for name in ("skipgram-text8", "cbow-text8", "fasttext-text8", "glove-text8")}
 EASED |= {"nnlm-ptb": ["--measured", "2000", "--order", "3"]}
+EASED |= {"gpt-wikitext2": ["--measured", "300", "--embed-dim", "64"]}
 EASED |= {"airbench-cifar10": ["--batch-size", "64"]}
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",
              "image-verifier": "a folder of the person's own",

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from thalweg.data.pretraining import Pretraining, names, sentences
+from thalweg.data.pretraining import Pretraining, names, sentences, wikitext2_words
 from thalweg.data.wordpieces import WordPieces, learn_wordpieces
 
 PARAGRAPHS = [" . ".join(f"word{a}{b} is Old New York again{a}" for b in range(5)) + " ." for a in range(30)]
@@ -102,3 +102,9 @@ def test_another_objective_or_masking_is_refused(wrong):
 def test_paragraphs_of_a_single_sentence_are_refused():
     with pytest.raises(ValueError, match="none has two sentences"):
         Pretraining(["one sentence alone ."], PIECES, 2)
+
+
+def test_the_words_of_wikitext_are_those_that_perplexities_count(data_folder):
+    parts = wikitext2_words()
+    assert [len(part) for part in parts] == [2_088_628, 217_646, 245_569]
+    assert len(set(parts[0])) == 33_278

@@ -10,8 +10,9 @@ from torch.autograd import grad
 from torch.testing import assert_close
 
 from thalweg.build import build, load, save
-from thalweg.layers.softmax import HierarchicalSoftmax, huffman
+from thalweg.layers.softmax import HierarchicalSoftmax, huffman, sampled_softmax
 from thalweg.models.language.rotary_gpt import RotaryGPT
+from thalweg.models.language.sampled import Sampled
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 
@@ -166,3 +167,42 @@ def test_a_tied_embedding_is_one_matrix_that_learns_from_both_its_uses():
     for model in (tied, apart):
         model(tokens).log_softmax(-1)[..., 3].sum().backward()
     assert_close(tied.embedding.weight.grad, apart.embedding.weight.grad + apart.head.weight.grad, **EXACT)
+
+
+def test_a_sampled_softmax_is_that_of_the_target_and_of_what_was_drawn_by_its_chance():
+    x, weight = numbers(2, 4), numbers(6, 4)
+    chance = torch.tensor([1, 0.2, 0.1, 0.1, 0.1, 0.3], dtype=torch.float64)
+    drawn, target = [0, 1, 5], [1, 3]
+    rows = []
+    for place in range(2):
+        score = [float(x[place] @ weight[word]) - math.log(chance[word]) for word in range(6)]
+        others = [math.exp(score[word]) for word in drawn if word != target[place]]
+        rows.append(-score[target[place]] + math.log(math.exp(score[target[place]]) + sum(others)))
+    found = sampled_softmax(x, weight, torch.tensor(target), torch.tensor(drawn), chance)
+    assert_close(found, torch.tensor(rows, dtype=torch.float64), rtol=0, atol=1e-6)  # the logits are float32
+    (slope,) = grad(found.sum(), weight)
+    assert slope.any(1).tolist() == [True, True, False, True, False, True]
+    whole = sampled_softmax(x, weight, torch.tensor(target), torch.arange(6), torch.ones(6, dtype=torch.float64))
+    assert_close(whole, nn.functional.cross_entropy(x @ weight.T, torch.tensor(target), reduction="none"), rtol=0, atol=1e-6)
+
+
+def test_what_is_learned_from_drawn_words_are_the_probabilities_of_all():
+    torch.manual_seed(0)
+    true = torch.tensor([[0.1, 0.3, 0.2, 0.2, 0.1, 0.1], [0.6, 0.05, 0.05, 0.1, 0.1, 0.1]])
+    model = Sampled(RotaryGPT(vocab_size=6, embed_dim=16, num_layers=1, num_heads=1, tied=True), [50, 20, 10, 10, 5, 5], 3)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    tokens = torch.arange(2)[:, None]
+    for _ in range(500):
+        target = torch.multinomial(true, 200, replacement=True)
+        optimizer.zero_grad()
+        model.surprise(tokens.expand(-1, 200).reshape(-1, 1), target.view(-1, 1)).mean().backward()
+        optimizer.step()
+    model.eval()
+    assert_close(model(tokens)[:, 0].softmax(-1), true, rtol=0, atol=0.05)
+    assert_close(model.surprise(tokens, tokens).flatten(), -model(tokens)[:, 0].log_softmax(-1).diag())
+
+
+def test_words_to_be_drawn_are_counted_and_all_are_there():
+    network = RotaryGPT(vocab_size=3, embed_dim=8, num_layers=1, num_heads=1)
+    with pytest.raises(ValueError, match="counts: 3 of them from 0 on, samples=2: expected 3 counts of at least 1"):
+        Sampled(network, [1, 0, 2], 2)

@@ -116,6 +116,27 @@ class NegativeSampling(nn.Module):
         return -logsigmoid(score[..., 0]).sum() - false.sum()
 
 
+def sampled_softmax(
+    x: Float[Tensor, "place dim"],
+    weight: Float[Tensor, "word dim"],
+    target: Int[Tensor, " place"],
+    drawn: Int[Tensor, " draw"],
+    chance: Float[Tensor, " word"],
+) -> Float[Tensor, " place"]:
+    """-log p of each target, estimated by words that are drawn once for all places, instead of by all words.
+
+    loss = - s_w + log(exp s_w + sum of exp s_u over the drawn u that are not w),   s_u = x . v_u - log p(u)
+    weight: v.   drawn: different words.   chance: p(u), by which each word is drawn or not, whatever else is drawn.
+    So p(w | the drawn and w) is learned, which is right if x . v_u is log p(u | x) up to a constant; all words drawn by a
+    chance of 1 are the loss itself.   Jean, Cho, Memisevic, Bengio 2014, arXiv:1412.2007.
+    """
+    seldom = chance.log()
+    own = (x * embedding(target, weight)).sum(-1).float() - seldom[target]
+    others = (x @ embedding(drawn, weight).T).float() - seldom[drawn]
+    others = others.masked_fill(drawn == target[:, None], -torch.inf)
+    return torch.logaddexp(own, others.logsumexp(-1)) - own
+
+
 class HierarchicalSoftmax(nn.Module):
     """A word is a leaf of a binary tree, its probability that of all the turns on the way: log V products instead of V.
 

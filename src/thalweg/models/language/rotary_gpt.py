@@ -91,14 +91,15 @@ class RotaryGPT(nn.Module):
             Block(embed_dim, num_heads, hidden_dim or 4 * embed_dim, dropout, qk_norm) for _ in range(num_layers)
         )
         self.head = None if tied else nn.Linear(embed_dim, vocab_size, bias=False)
-        nn.init.normal_((self.head or self.embedding).weight, std=0.02)  # small logits: at first every token is as likely
+        nn.init.normal_(self.told, std=0.02)  # small logits: at first every token is as likely
         for name, weight in self.named_parameters():
             if name.endswith(("output.weight", "down.weight")):  # each block adds two, so their sum stays small
                 nn.init.normal_(weight, std=0.02 / sqrt(2 * num_layers))
 
-    def forward(
+    def states(
         self, tokens: Int[Tensor, "batch time"], cache: list[KeyValueCache] | None = None
-    ) -> Float[Tensor, "batch time vocab"]:
+    ) -> Float[Tensor, "batch time embed"]:
+        """What is known of the next token at each place; its logits are the products with `told`."""
         x = rms_norm(self.embedding(tokens))
         if torch.is_autocast_enabled(x.device.type):  # the sum over the blocks too: a tenth faster than in float32
             x = x.to(torch.get_autocast_dtype(x.device.type))
@@ -106,7 +107,17 @@ class RotaryGPT(nn.Module):
         turn = rotation(start, tokens.shape[1], x.shape[-1] // self.num_heads, x, self.base)
         for index, block in enumerate(self.blocks):
             x = block(x, turn, cache[index] if cache else None)
-        return linear(rms_norm(x), (self.head or self.embedding).weight)
+        return rms_norm(x)
+
+    @property
+    def told(self) -> Float[Tensor, "vocab embed"]:
+        """A vector of each token that may come."""
+        return (self.head or self.embedding).weight
+
+    def forward(
+        self, tokens: Int[Tensor, "batch time"], cache: list[KeyValueCache] | None = None
+    ) -> Float[Tensor, "batch time vocab"]:
+        return linear(self.states(tokens, cache), self.told)
 
     def new_cache(self, batch: int, time: int) -> list[KeyValueCache]:
         """What `forward` keeps of up to `time` tokens that it has read, so that each is read once."""
