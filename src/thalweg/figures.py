@@ -206,10 +206,12 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str =
     return figure
 
 
-def bars(names: Sequence[str], value: Mapping[str, Sequence[float]]) -> "Figure":
-    """A bar a name, one picture a kind of value, in the order of the first kind.   value: one number a name"""
+def bars(names: Sequence[str], value: Mapping[str, Sequence[float]], *, ranked: bool = True) -> "Figure":
+    """A bar a name, one picture a kind of value, from below by the first kind, or, not ranked, as they come; one number a name"""
     figure, axes = new_figure(4.2 * len(value), 0.24 * len(names) + 0.8, 1, len(value))
-    order = sorted(range(len(names)), key=lambda index: next(iter(value.values()))[index], reverse=True)
+    first, order = next(iter(value.values())), [*range(len(names))]
+    if ranked:
+        order.sort(key=lambda index: first[index], reverse=True)
     for axis, (kind, numbers) in zip(axes[0], value.items(), strict=True):
         drawn = axis.barh([names[index] for index in order], [numbers[index] for index in order], color="steelblue")
         axis.bar_label(drawn, fmt="%.3g", fontsize=7, padding=2)

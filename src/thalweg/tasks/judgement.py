@@ -170,4 +170,5 @@ def layer_shares(reading: Any) -> dict[str, Figure]:
     if reading.mix is None:
         return {}
     shares = reading.mix.weight.softmax(0).tolist()
-    return {"layers": figures.bars(["embedding", *map(str, range(1, len(shares)))], {"weight": shares})}
+    names = ["embedding", *map(str, range(1, len(shares)))]
+    return {"layers": figures.bars(names, {"weight": shares}, ranked=False)}
