@@ -24,6 +24,7 @@ CARRIED = {"lenet-digits", "linear-regression-diabetes", "dqn-cartpole", "unet-s
 EASED = {name: ["--measured", "20"] for name in ("transformer-multi30k", "seq2seq-multi30k", "mask-predict-tatoeba",
                                                  "refinement-tatoeba")}  # fmt: skip
 EASED |= {f"{name}-encoder": ["--longest", "24"] for name in ("sst2", "snli", "multi30k", "acceptability")}
+EASED |= {"skip-thought-wikitext2": ["--limit", "2000", "--vocab-size", "1000"]}
 EASED |= {"xquad-encoder": ["--longest", "96"], "sentence-vectors": ["--measured", "100", "--limit", "2000"],
           "multilingual-bert": ["--measured", "20", "--embed-dim", "64", "--vocab-size", "1000"],
           "text-to-text": ["--measured", "20", "--limit", "2000"]}  # fmt: skip
@@ -32,6 +33,7 @@ EASED |= {name: ["--least", "40"] for name in ("skipgram-text8", "cbow-text8", "
 EASED |= {"nnlm-ptb": ["--measured", "2000", "--order", "3"]}
 EASED |= {"gpt-wikitext2": ["--measured", "300", "--embed-dim", "64"]}
 EASED |= {"airbench-cifar10": ["--batch-size", "64"]}
+EASED |= {"headlines-ag-news": ["--beam", "1", "--embed-dim", "32", "--hidden-dim", "64"]}
 NEED_DATA = {"image-classifier": "a folder of the person's own", "detector": "a folder of the person's own",
              "image-verifier": "a folder of the person's own",
              "segmenter": "images and masks of the person's own",

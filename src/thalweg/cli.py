@@ -244,7 +244,7 @@ def list_(words: list[str]) -> None:
 
 MODELS = "GGUF file, folder or id of Hugging Face, or a run of a language model"
 GIVEN = {"MODEL": MODELS, "PROMPT": "text to go on with",
-         "PROBES": "facts, questions, agreement, sst2, or a FILE.jsonl of question, answers, right"}  # fmt: skip
+         "PROBES": "facts, questions, agreement, sst2, headlines, or a FILE.jsonl of question, answers, right"}  # fmt: skip
 DRAWINGS = {"graph": "draw_graph", "variance": "draw_variances", "anchors": "draw_anchors",
             "receptive_field": "draw_receptive_fields"}  # a module of inspection each  # fmt: skip
 

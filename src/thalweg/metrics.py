@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, normalize, one_hot
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
-from torchmetrics.text import SacreBLEUScore
+from torchmetrics.text import ROUGEScore, SacreBLEUScore
 from torchmetrics.utilities import dim_zero_cat
 
 from thalweg.vocabulary import scaled
@@ -99,6 +99,24 @@ class SacreBLEU(SacreBLEUScore):
 
     def compute(self) -> Tensor:
         return 100 * super().compute()
+
+
+class ROUGE(ROUGEScore):
+    """How much a summary shares with the one a person wrote: F1 of words (rouge1), of pairs of words (rouge2), or of the
+    longest sequence of words that both have in the same order (rougeL); the mean over texts, 0 to 1.
+
+    F1 = 2 shared / (written + right), each counted in words or pairs; words are runs of letters and digits in lower case.
+    ValueError for another kind.   Lin 2004
+    """
+
+    kinds = ("rouge1", "rouge2", "rougeL")
+
+    def __init__(self, kind: str = "rougeL", **arguments: Any):
+        super().__init__(rouge_keys=kind, **arguments)
+        self.kind = kind
+
+    def compute(self) -> Tensor:  # type: ignore[override]
+        return super().compute()[f"{self.kind}_fmeasure"]
 
 
 class ErrorByPlace(Metric):
@@ -579,13 +597,24 @@ class ReciprocalRank(Metric):
         self.second.append(second)
 
     def compute(self) -> Tensor:
+        return (1 / self.ranks()).mean()
+
+    def ranks(self) -> Tensor:
+        """That of each right answer, from 1.   [pair]"""
         first, second = dim_zero_cat(self.first), dim_zero_cat(self.second)
         ranks = []
         for start in range(0, len(first), 1000):
             scores = first[start : start + 1000] @ second.T
             own = scores.diagonal(start)[:, None]
             ranks.append((scores >= own).sum(1))
-        return (1 / torch.cat(ranks)).mean()
+        return torch.cat(ranks)
+
+
+class RecallAtOne(ReciprocalRank):
+    """The share of right answers that are found at once, see `ReciprocalRank`: 1 / n by guessing among n."""
+
+    def compute(self) -> Tensor:
+        return (self.ranks() == 1).float().mean()
 
 
 def plain_words(answer: str) -> list[str]:

@@ -66,6 +66,18 @@ def test_the_end_of_a_turn_ends_the_text_and_is_not_shown():
     assert who.batch.free() == 2
 
 
+def test_more_texts_than_places_are_each_written_as_if_alone():
+    prompts = ["the way", "the valley and the", "x = [1,", "the river", "water"]
+    who = writer(places=2)
+    options = {"temperature": 0, "max_new_tokens": 12}
+    together = who.write_all([who.tokens.encode(prompt) for prompt in prompts], **options)
+    assert together == [said(writer(), prompt, **options) for prompt in prompts]
+    assert len({*together}) > 1
+    with pytest.raises(ValueError, match="prompt: 0 tokens"):
+        who.write_all([[5], []], **options)
+    assert who.batch.free() == 2
+
+
 def test_a_stop_that_comes_in_parts_is_held_back_until_it_is_sure():
     tokens = writer().tokens
     tokens.unfolding = lambda: type("U", (), {"add": lambda self, token: chr(token), "rest": lambda self: ""})()

@@ -26,6 +26,14 @@ def test_reviews_are_as_many_of_each_kind(data_folder):
     assert {*map(tuple, (one.answers for one in found))} == {("negative", "positive")}
 
 
+def test_news_are_to_be_said_in_a_headline(data_folder):
+    found = probes("headlines")
+    assert len(found) == 502  # two of the 500 stories were told twice
+    assert found[0].question.startswith("News: ")
+    assert found[0].question.endswith("\nHeadline:")
+    assert {len(one.answers) for one in found} == {1}
+
+
 def test_examples_are_other_questions_with_their_right_answers():
     assert prompted(ASKED, 2, 0, 0) == "2 and 2 is"
     for number in range(6):
@@ -49,9 +57,10 @@ def test_a_blank_stands_before_an_answer_where_none_is():
     ("line", "said"),
     [
         ({"question": " ", "answers": ["a", "b"], "right": 0}, 'line 2: expected a text as "question"'),
-        ({"question": "q", "answers": ["a"], "right": 0}, 'line 2: expected at least two different texts as "answers"'),
-        ({"question": "q", "answers": ["a", "a"], "right": 0}, "line 2: expected at least two different"),
-        ({"question": "q", "answers": ["a", 3], "right": 0}, "line 2: expected at least two different"),
+        ({"question": "q", "answers": [], "right": 0}, 'line 2: expected different texts as "answers"'),
+        ({"question": "q", "answers": ["a", "a"], "right": 0}, "line 2: expected different"),
+        ({"question": "q", "answers": ["a", 3], "right": 0}, "line 2: expected different"),
+        ({"question": "q", "answers": ["a"], "right": 0}, "some questions have one answer, to be written, and others several"),
         ({"question": "q", "answers": ["a", "b"], "right": 2}, 'line 2: expected 0 to 1 as "right", and not 2'),
         ({"question": "q", "answers": ["a", "b"], "right": True}, 'line 2: expected 0 to 1 as "right"'),
         (["q"], "1 not an object, left out: line 2"),
@@ -70,5 +79,5 @@ def test_without_a_question_one_line_says_so(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(ValueError, match=r"a\.jsonl: expected a question a line; it holds none"):
         probes(str(tmp_path / "a.jsonl"))
-    with pytest.raises(ValueError, match="nowhere: no such file, and none of facts, questions, agreement, sst2"):
+    with pytest.raises(ValueError, match="nowhere: no such file, and none of facts, questions, agreement, sst2, headlines"):
         probes("nowhere")

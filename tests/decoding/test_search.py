@@ -74,6 +74,16 @@ def test_a_beam_as_wide_as_there_are_targets_is_exhaustive_search(model, sources
         assert narrow_score[number].tolist() == pytest.approx([scores[plain(row)] for row in narrow[number]], abs=1e-4)
 
 
+def test_what_is_forbidden_is_not_written_and_the_rest_is_as_good_as_it_can_be(model, sources):
+    every = [target for target in targets(3) if 3 not in target]
+    found, score = beam_search(model, *sources, **MARKS, beam=len(every), length=3, forbidden=[3])
+    for number, (source, mask) in enumerate(zip(*sources, strict=True)):
+        scores = naive_scores(model, source, mask, every, 0.75)
+        ranked = sorted(every, key=scores.get, reverse=True)
+        assert [plain(row) for row in found[number]] == ranked
+        assert score[number].tolist() == pytest.approx([scores[target] for target in ranked], abs=1e-4)
+
+
 def test_a_beam_of_one_is_the_chain_of_the_most_probable_tokens(model, sources):
     found, _ = beam_search(model, *sources, **MARKS, beam=1, length=7)
     for row, source, mask in zip(found[:, 0], *sources, strict=True):

@@ -8,8 +8,10 @@ from tiny_writer import folder, writer
 
 from thalweg.build import build, save
 from thalweg.cli import main
+from thalweg.data.headlines import headlines, lead
 from thalweg.data.probes import probes, prompted
 from thalweg.decoding.sampling import complete
+from thalweg.metrics import ROUGE
 from thalweg.models.language.rotary_gpt import RotaryGPT
 from thalweg.tasks.language_modelling import LanguageModelling
 
@@ -118,6 +120,33 @@ def test_a_public_model_is_asked_too_and_as_often_as_one_likes(tiny, questions, 
     assert [line.split(":")[0] for line in said[1:]] == ["0 shots", "1 shot", "3 shots"]
 
 
+def test_what_has_one_answer_is_written_and_compared_with_it(tiny, tmp_path, capsys):
+    lines = [{"question": f"the {word} is", "answers": [f"{word} river"], "right": 0} for word in ("way", "valley", "water")]
+    (tmp_path / "open.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    asked = probes(str(tmp_path / "open.jsonl"))
+    main(["probe", str(tiny), str(tmp_path / "open.jsonl"), "--shots", "0,2", "--weights", "fp32", "--device", "cpu"])
+    said = capsys.readouterr().out.split("\n")  # what nobody taught to write writes line separators of other scripts too
+    assert said[0] == "3 questions, each to be answered in a line"
+    for shots, block in ((0, said[1:5]), (2, said[5:9])):
+        who, metric, written = writer(context=200), ROUGE("rouge1"), []
+        for place, one in enumerate(asked):
+            prompt = who.tokens.encode(prompted(asked, place, shots, 0))
+            written.append("".join(who.write(prompt, temperature=0, max_new_tokens=40, stop=["\n"])).strip())
+            metric.update(written[-1], one.answers[0])
+        assert block[0].startswith(f"{shots} shots: rouge1 {float(metric.compute()):.3f}, rouge2 ")
+        assert block[1:] == [f"    {line}   (right: {one.answers[0]})" for line, one in zip(written, asked, strict=True)]
+
+
+def test_news_are_compared_with_their_first_sentences_too(tmp_path, data_folder, capsys):
+    long = folder(tmp_path / "tiny", context=400)  # a byte a token
+    main(["probe", str(long), "headlines", "--limit", "2", "--weights", "fp32", "--device", "cpu"])
+    said = capsys.readouterr().out.splitlines()
+    metric = ROUGE("rouge1")
+    for text, title in headlines().test[:2]:
+        metric.update(lead(text), title)
+    assert said[1].startswith(f"lead-1: rouge1 {float(metric.compute()):.3f}, rouge2 ")
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -135,12 +164,15 @@ def test_a_public_model_is_asked_too_and_as_often_as_one_likes(tiny, questions, 
         (["probe", "TINY", "QUESTIONS", "--limit", "0"], "limit=0: expected at least 1"),
         (["probe", "TINY", "QUESTIONS", "--context", "2"], "expected at most 3 for context=2"),
         (["probe", "RUN", "QUESTIONS", "--context", "2"], "context: for public models"),
+        (["probe", "RUN", "OPEN"], "OPEN: for public models"),
         (["probe", "RUN", "facts"], "are not in the alphabet"),
     ],
 )
 def test_what_is_wrong_is_one_line(words, expected, tiny, run, questions, tmp_path, capsys):
     (plain := folder(tmp_path / "plain")).joinpath("tokenizer_config.json").unlink()
-    named = {"TINY": str(tiny), "RUN": str(run[0]), "PLAIN": str(plain), "QUESTIONS": questions}
+    (tmp_path / "open").write_text('{"question": "ab", "answers": ["c"], "right": 0}')
+    named = {"OPEN": str(tmp_path / "open"), "TINY": str(tiny), "RUN": str(run[0]), "PLAIN": str(plain), "QUESTIONS": questions}
+    expected = expected.replace("OPEN", named["OPEN"])
     with pytest.raises(SystemExit) as ended:
         main([named.get(word, word) for word in words])
     said = capsys.readouterr().err

@@ -13,7 +13,7 @@ from thalweg.cli import main
 from thalweg.data.streams import Padded
 from thalweg.data.wordpieces import learn_wordpieces
 from thalweg.inspection.similar import documents, ranked
-from thalweg.metrics import ReciprocalRank
+from thalweg.metrics import RecallAtOne, ReciprocalRank
 from thalweg.models.language.bert import BERT, minilm
 from thalweg.public import export
 from thalweg.tasks.sentence_vectors import SentenceVectors
@@ -66,6 +66,10 @@ def test_the_rank_of_the_right_answer_is_what_it_says():
     metric.update(first[2:], torch.tensor([[0.0, 0.5, 0, 0], [0, 0, 0, 1]]))
     # the second: its own 0, another is nearer, and one as near; the third: own 0, one nearer, and one as near
     assert float(metric.compute()) == pytest.approx((1 + 1 / 4 + 1 / 4 + 1) / 4)
+    assert metric.ranks().tolist() == [1, 4, 4, 1]
+    at_once = RecallAtOne()
+    at_once.update(first, torch.eye(4)[[0, 2, 1, 3]])
+    assert float(at_once.compute()) == 0.5
     alike = ReciprocalRank()
     alike.update(torch.ones(50, 3), torch.ones(50, 3))
     assert float(alike.compute()) == pytest.approx(1 / 50)

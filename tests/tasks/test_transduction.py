@@ -6,10 +6,10 @@ from dates import dates
 from strokes import strokes, written_by
 
 from thalweg.build import build, load, save
-from thalweg.data.pairs import BOS, EOS, PAD, Pairs, Words, frequent
+from thalweg.data.pairs import BOS, EOS, PAD, UNK, Pairs, Words, frequent
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.losses import guided_attention
-from thalweg.metrics import SacreBLEU
+from thalweg.metrics import ROUGE, SacreBLEU
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
 from thalweg.recipes.translation import copying_dialogues
 from thalweg.tasks.transduction import Transduction
@@ -312,3 +312,81 @@ def test_who_reads_own_guesses_in_training_errs_less_for_having_erred():
             bias[own, seed] = float(metrics["exposure_bias"])
             assert metrics["accuracy"] > 0.9
     assert all(bias[0.5, seed] < 0.7 * bias[0.0, seed] for seed in range(3))
+
+
+def rouge(said, right, size):
+    """F1 of the n-grams that two texts share, or of the longest common subsequence (size 0), by the definition."""
+
+    def common(one, other):
+        if not one or not other:
+            return 0
+        if one[0] == other[0]:
+            return 1 + common(one[1:], other[1:])
+        return max(common(one[1:], other), common(one, other[1:]))
+
+    def grams(text):
+        return [tuple(text[place : place + size]) for place in range(len(text) - size + 1)] if size else text
+
+    ours, theirs = grams(said.split()), grams(right.split())
+    shared = sum(min(ours.count(one), theirs.count(one)) for one in {*ours}) if size else common(ours, theirs)
+    return 2 * shared / (len(ours) + len(theirs)) if shared else 0.0
+
+
+def test_rouge_is_its_definition():
+    pairs = [("a b c d e", "b d e a"), ("a a b", "a c a b"), ("c", "d"), ("a b c", "a b c")]
+    for name, size in (("rouge1", 1), ("rouge2", 2), ("rougeL", 0)):
+        metric = ROUGE(name)
+        for said, right in pairs:
+            metric.update(said, right)
+        expected = sum(rouge(said, right, size) for said, right in pairs) / len(pairs)
+        assert abs(float(metric.compute()) - expected) < 1e-6
+
+
+KNOWN = "a b c d"
+
+
+def small_copying(**arguments):
+    model = build(AttentionSeq2Seq, source_vocab_size=10, target_vocab_size=10, embed_dim=8, hidden_dim=8, dropout=0.0,
+                  copies=True, strangers=2)  # fmt: skip
+    return build(Transduction, model=model, source_words=KNOWN, target_words=KNOWN, strangers=2, longest=6, **arguments)
+
+
+def heard(source, target):
+    """A batch of pairs whose unknown words are strangers."""
+    who = [Words(KNOWN, 2).hearing(text) for text in source]
+    sides = ([one.encode(text) for one, text in zip(who, side, strict=True)] for side in (source, target))
+    return next(iter(Pairs(*sides, len(source))))
+
+
+def test_an_unknown_word_that_cannot_be_copied_is_no_target_and_is_never_written():
+    task, batch = small_copying(), heard(["a x b", "c d"], ["x y a", "d"])
+    source = batch["source_tokens"], batch["source_mask"]
+    logits, total, count = task.model(*source, batch["target_tokens"][:, :-1]), 0.0, 0
+    for row, target in enumerate(batch["target_tokens"][:, 1:].tolist()):
+        for place, token in enumerate(target):
+            if token not in (PAD, UNK):
+                total, count = total - torch.log_softmax(logits[row, place], 0)[token], count + 1
+    ours, terms = task.loss(batch)
+    assert terms == count == 5  # x a <eos>, d <eos>
+    torch.testing.assert_close(ours, total)
+    with torch.no_grad():
+        task.model.head.bias[UNK] = 50.0  # which makes it by far the most probable
+    assert (task.model(*source, batch["target_tokens"][:, :-1]).argmax(-1) == UNK).any()
+    for beam in (1, 3):
+        assert not (task.write(*source, beam, 0.75) == UNK).any()
+
+
+def test_a_summary_is_measured_beside_the_first_sentence():
+    class Writing(Transduction):
+        def write(self, source_tokens, source_mask, beam, length_penalty):
+            return torch.tensor([[4, 8, EOS], [6, EOS, PAD]])[: len(source_tokens)]
+
+    batch = heard(["a x . b", "c d"], ["a y x", "c d"]) | {"lead": torch.tensor([2, 1])}
+    task = Writing(small_copying().model, KNOWN, KNOWN, longest=6, strangers=2, summaries=True)
+    with torch.no_grad():
+        task.evaluate(batch)
+    found = {name: float(value) for name, value in task.metrics.compute().items() if "rouge" in name}
+    # "a <unk0>" of "a <unk> <unk0>", an unknown word that nobody can write; "c" of "c d"
+    expected = {"rouge1": (4 / 5 + 2 / 3) / 2, "rouge2": 0.0, "rougeL": (4 / 5 + 2 / 3) / 2}
+    assert found == pytest.approx(expected | {f"lead_{name}": value for name, value in expected.items()}, abs=1e-6)
+    assert "summaries" in task.figures(batch)

@@ -124,6 +124,25 @@ class Writer:
         finally:
             self.end(text)
 
+    def write_all(self, prompts: Sequence[Sequence[int]], **options: Any) -> list[str]:
+        """What follows each prompt, as many texts side by side as there are places.   options: see `begin`"""
+        written, waiting, writing = [""] * len(prompts), [*enumerate(prompts)][::-1], dict[int, Text]()
+        try:
+            while waiting or writing:
+                while waiting and self.batch.free():
+                    number, prompt = waiting.pop()
+                    writing[number] = self.begin(prompt, **options)
+                grown = self.step()
+                for number, text in [*writing.items()]:
+                    if text in grown:
+                        written[number] += text.piece
+                        if text.finish:
+                            del writing[number]
+        finally:
+            for text in writing.values():
+                self.end(text)
+        return written
+
 
 penalised = repetition_penalty  # which `begin` takes under the name that users know
 

@@ -23,7 +23,7 @@ from thalweg.data.streams import Padded, generator
 RESERVED = ("<pad>", "<bos>", "<eos>", "<unk>")
 PAD, BOS, EOS, UNK = range(4)
 
-WORD = re.compile(r"<unk>|\w+(?:['’-]\w+)*['’]?|[^\w\s]")
+WORD = re.compile(r"<unk\d*>|\w+(?:['’-]\w+)*['’]?|[^\w\s]")
 
 Pair = tuple[str, str]
 

@@ -1,7 +1,8 @@
-"""Questions with a few answers to choose from, put to a language model as texts to go on with: zero, one or few shots.
+"""Questions with answers to choose from, or one to write, put to a language model as texts to go on with: zero to few shots.
 
 FILE.jsonl   {"question": "The capital of France is", "answers": ["Rome", "Paris"], "right": 1} a line
 facts, questions, agreement, sst2   what the world knows; question and answer; grammar; whether a film review is good
+headlines   news, which are to be said in few words; as with any file of one answer a question, that answer is to be written
 """
 
 import random
@@ -11,13 +12,15 @@ from typing import NamedTuple
 
 from thalweg.data.classified import POLARITY, sst2
 from thalweg.data.folders import Faults
+from thalweg.data.headlines import headlines
 from thalweg.data.own_text import objects
 
 CLOZE = ("facts", "questions", "agreement")  # files that the package carries
+BEFORE, BEHIND = "News: ", "\nHeadline:"  # a story
 
 
 class Probe(NamedTuple):
-    """A question, its answers, and the place of the right one among them."""
+    """A question, its answers, and the place of the right one among them; one answer alone is to be written, not chosen."""
 
     question: str
     answers: list[str]
@@ -27,13 +30,16 @@ class Probe(NamedTuple):
 def probes(source: str) -> list[Probe]:
     """Questions by the name of a set or a file, as the head of this file shows.
 
-    ValueError, with the line, if one is no question with at least two different answers, or if there is none.
+    ValueError, with the line, if one is no question with different answers, or if there is none; or if some are to be
+    chosen and others to be written.
     """
     if source == "sst2":
         return _reviews(200)
+    if source == "headlines":
+        return [Probe(f"{BEFORE}{text}{BEHIND}", [title], 0) for text, title in headlines().test]
     path = Path(__file__).parent / "cloze" / f"{source}.jsonl" if source in CLOZE else Path(source)
     if not path.is_file():
-        raise ValueError(f"{source}: no such file, and none of {', '.join((*CLOZE, 'sst2'))}")
+        raise ValueError(f"{source}: no such file, and none of {', '.join((*CLOZE, 'sst2', 'headlines'))}")
     faults, found = Faults(), list[Probe]()
     for place, told in objects(path, faults):
         question, answers, right = (told.get(name) for name in Probe._fields)
@@ -41,16 +47,18 @@ def probes(source: str) -> list[Probe]:
             raise ValueError(f'{path}, {place}: expected a text as "question", and not {question!r}')
         if (
             not isinstance(answers, list)
-            or len(answers) < 2
+            or not answers
             or not all(isinstance(one, str) and one.strip() for one in answers)
             or len(set(answers)) < len(answers)
         ):
-            raise ValueError(f'{path}, {place}: expected at least two different texts as "answers", and not {answers!r:.200}')
+            raise ValueError(f'{path}, {place}: expected different texts as "answers", and not {answers!r:.200}')
         if not isinstance(right, int) or isinstance(right, bool) or not 0 <= right < len(answers):
             raise ValueError(f'{path}, {place}: expected 0 to {len(answers) - 1} as "right", and not {right!r}')
         found.append(Probe(question, answers, right))
     if faults or not found:
         raise ValueError(f"{path}: expected a question a line; {'; '.join(faults.lines()) or 'it holds none'}")
+    if len({len(one.answers) > 1 for one in found}) > 1:
+        raise ValueError(f"{path}: some questions have one answer, to be written, and others several, to choose from")
     return found
 
 

@@ -1,5 +1,6 @@
 """The most probable target of a source, a token at a time: greedily, or with the best few beginnings side by side.   D2L 9.8"""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -32,6 +33,7 @@ def beam_search(
     beam: int = 4,
     length: int = 50,
     length_penalty: float = 0.75,
+    forbidden: Sequence[int] = (),
 ) -> tuple[Int[Tensor, "batch beam time"], Float[Tensor, "batch beam"]]:
     """The best targets found and their scores, best first.   score = sum_t log p(y_t | y_1 ... y_{t-1}, x) / T^length_penalty
 
@@ -39,6 +41,7 @@ def beam_search(
     one that has ended competes with the others as it is. A beam of 1 is greedy search; one as wide as there are targets is
     exhaustive search, of which nothing is better and nothing slower. Sources all of whose targets have ended are put aside.
     length: tokens at most, <eos> among them; after it stands padding.   length_penalty: 0 prefers short targets, 1 does not.
+    forbidden: tokens that are never written.
     ValueError if beam or length is below 1.   The length penalty is that of D2L 9.8; GNMT's (arXiv:1609.08144) is similar.
     """
     if beam < 1 or length < 1:
@@ -50,10 +53,12 @@ def beam_search(
     tokens[..., 0] = bos
     total = torch.full((batch, beam), -torch.inf, device=device)
     total[:, 0] = 0  # of the beginnings, all alike, one counts
+    never = torch.tensor(forbidden, dtype=torch.long, device=device)
     found, aside = Beginnings(torch.arange(batch, device=device), tokens, total, torch.zeros_like(total), total.isinf()), []
     for place in range(1, length + 1):
         logits: Any = model.decode(found.tokens[..., place - 1].view(-1, 1), memory, cache)
-        parent, found = _continued(found, logits[:, -1].float(), place, eos, pad, length_penalty)
+        step = logits[:, -1].float().log_softmax(-1).index_fill(-1, never, -torch.inf)
+        parent, found = _continued(found, step, place, eos, pad, length_penalty)
         rows = parent + torch.arange(0, parent.numel(), beam, device=device)[:, None]
         finished = found.ended.all(1)
         count = int(finished.sum())
@@ -71,12 +76,12 @@ def beam_search(
 
 
 def _continued(
-    found: Beginnings, logits: Tensor, place: int, eos: int, pad: int, length_penalty: float
+    found: Beginnings, step: Tensor, place: int, eos: int, pad: int, length_penalty: float
 ) -> tuple[Int[Tensor, "batch beam"], Beginnings]:
-    """The best beginnings that are a token longer, and which each of them is a continuation of."""
+    """The best beginnings that are a token longer, and which each of them is a continuation of.   step: log p, [rows vocab]"""
     source, tokens, total, lasted, ended = found
     beam = ended.shape[1]
-    step, word = logits.log_softmax(-1).topk(min(beam, logits.shape[-1]))  # the best of all are among the best of each
+    step, word = step.topk(min(beam, step.shape[-1]))  # the best of all are among the best of each
     step, word = step.unflatten(0, ended.shape), word.unflatten(0, ended.shape)
     step.masked_fill_(ended[..., None], -torch.inf)[..., 0].masked_fill_(ended, 0)  # what has ended goes on in one way,
     word.masked_fill_(ended[..., None], pad)  # with padding

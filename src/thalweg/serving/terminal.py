@@ -1,12 +1,14 @@
 """A language model at the terminal: it goes on with a text, or talks; what it writes appears as it is written."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
+    from thalweg.adaptation.writer import Writer
+    from thalweg.data.probes import Probe
     from thalweg.tasks.language_modelling import LanguageModelling
 
 
@@ -131,10 +133,11 @@ def probe(
     context: int | None = None,
 ) -> Iterator[str]:
     """Asks a model questions with answers to choose from: it says the one that it finds most probable behind the question.
+    Where a question has one answer, it writes a line, each time the most probable token, and ROUGE says how alike they are.
 
     shots: answered questions that are shown before each, others of the same file; several numbers with commas between
     seed: which they are
-    limit: questions asked, the first so many
+    limit: questions asked, the first so many; examples are of these too
     per_token: whether an answer's log-probability is divided by its number of tokens, for answers of unlike length
     weights: the numbers that the model is kept in; if auto, as the file has them, where the machine is fast at it
     device: cpu, cuda, cuda:1, mps; the accelerator, if there is one
@@ -152,16 +155,20 @@ def probe(
     asked = data.probes(probes)[:limit]
     for number in numbers:
         data.prompted(asked, 0, number, seed)  # what is too much is told before a model is read
+    to_write = len(asked[0].answers) == 1
     if (folder := our_folder(Path(model))) is not None:
         given = {"device": device, "context": context, "weights": None if weights == "auto" else weights}
-        _for_public_models(model, given)
+        _for_public_models(model, given | ({probes: True} if to_write else {}))
         task = _language_model(folder)
         network, encode, most = cast("Any", task.model), lambda text: task.prompt(text).tolist(), task.context
     else:
         from thalweg.adaptation.writer import writer
 
-        found = writer(model, weights=weights, device=device, context=context)
+        found = writer(model, weights=weights, device=device, context=context, places=16 if to_write else 1)
         network, encode, most = found.model, found.tokens.encode, found.context
+    if to_write:
+        yield from _written(found, asked, numbers, seed, headlines=probes == "headlines")
+        return
     chance = sum(1 / len(one.answers) for one in asked) / len(asked)
     yield f"{len(asked):,} questions; by chance {chance:.1%}"
     for number in numbers:
@@ -173,6 +180,31 @@ def probe(
         share = right / len(asked)
         deviation = (share * (1 - share) / len(asked)) ** 0.5
         yield f"{number} shot{'s' * (number != 1)}: {share:.1%} right, standard error {deviation:.1%}"
+
+
+def _written(who: "Writer", asked: Sequence["Probe"], shots: Sequence[int], seed: int, *, headlines: bool) -> Iterator[str]:
+    """Lines that a model writes behind questions, after so many examples each, compared with the answers."""
+    from thalweg.data.headlines import lead
+    from thalweg.data.probes import BEFORE, BEHIND, prompted
+    from thalweg.metrics import ROUGE
+
+    right = [one.answers[0] for one in asked]
+
+    def told(name: str, said: Sequence[str]) -> str:
+        measured = {kind: ROUGE(kind) for kind in ROUGE.kinds}
+        for metric in measured.values():
+            metric.update(said, right)
+        return f"{name}: " + ", ".join(f"{kind} {float(metric.compute()):.3f}" for kind, metric in measured.items())
+
+    yield f"{len(asked):,} questions, each to be answered in a line"
+    if headlines:
+        yield told("lead-1", [lead(one.question.removeprefix(BEFORE).removesuffix(BEHIND)) for one in asked])
+    for number in shots:
+        prompts = [who.tokens.encode(prompted(asked, place, number, seed)) for place in range(len(asked))]
+        said = [line.strip() for line in who.write_all(prompts, temperature=0, max_new_tokens=40, stop=["\n"])]
+        yield told(f"{number} shot{'s' * (number != 1)}", said)
+        for line, wanted in [*zip(said, right, strict=True)][:3]:
+            yield f"    {line}   (right: {wanted})"
 
 
 def our_folder(path: Path) -> Path | None:

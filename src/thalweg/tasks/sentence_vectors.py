@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, normalize
 from torchmetrics import MetricCollection
 
 from thalweg.data.wordpieces import WordPieces
-from thalweg.metrics import MeanLoss, ReciprocalRank
+from thalweg.metrics import MeanLoss, RecallAtOne, ReciprocalRank
 from thalweg.training import Task
 from thalweg.vocabulary import Batch
 
@@ -22,8 +22,8 @@ class SentenceVectors(Task):
     loss = - sum_i log softmax_j(a_i . b_j / temperature)[i] - sum_i log softmax_j(b_i . a_j / temperature)[i], halved.
     batch: first_tokens, first_mask, second_tokens, second_mask [batch time].   model: tokens, mask -> [batch time embed].
     tokenizer: text of a tokenizer.json, see `WordPieces`.   longest: tokens of a text that are read.   pool: mean or first.
-    mrr: mean of 1 / rank of b_i among all texts b that are measured, by a_i.   The loss couples the batch: accumulation and
-    several processes see fewer others.
+    mrr: mean of 1 / rank of b_i among all texts b that are measured, by a_i; recall_at_1: share of ranks that are 1.
+    The loss couples the batch: accumulation and several processes see fewer others.
     ValueError for another pool.   Reimers, Gurevych 2019, arXiv:1908.10084; loss: Henderson et al. 2017, arXiv:1705.00652.
     """
 
@@ -37,7 +37,8 @@ class SentenceVectors(Task):
             raise ValueError(f"temperature={temperature}: expected more than 0")
         self.model, self.pieces, self.longest, self.pool = model, WordPieces(tokenizer), longest, pool
         self.temperature = temperature
-        self.metrics = MetricCollection({"mrr": ReciprocalRank(), "loss": MeanLoss()}, compute_groups=False)
+        found = {"mrr": ReciprocalRank(), "recall_at_1": RecallAtOne()}
+        self.metrics = MetricCollection({**found, "loss": MeanLoss()}, compute_groups=False)
 
     def embed(self, tokens: Tensor, mask: Tensor) -> Float[Tensor, "batch embed"]:
         """The vectors of texts that are tokens already."""
@@ -76,7 +77,8 @@ class SentenceVectors(Task):
 
     def evaluate(self, batch: Batch) -> None:
         first, second = self.sides(batch)
-        self.metrics["mrr"].update(first, second)
+        for name in ("mrr", "recall_at_1"):
+            self.metrics[name].update(first, second)
         self.metrics["loss"].update(self.surprise(first, second))
 
     @torch.inference_mode()

@@ -12,11 +12,11 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.text import BLEUScore
 
 from thalweg import figures
-from thalweg.data.pairs import BOS, EOS, PAD, Words
+from thalweg.data.pairs import BOS, EOS, PAD, UNK, Words
 from thalweg.data.subwords import Subwords
 from thalweg.decoding.search import beam_search
 from thalweg.losses import guided_attention
-from thalweg.metrics import BracketF1, ErrorByPlace, MeanLoss, PhraseBLEU, SacreBLEU
+from thalweg.metrics import ROUGE, BracketF1, ErrorByPlace, MeanLoss, PhraseBLEU, SacreBLEU
 from thalweg.tasks.scheduled_sampling import ScheduledSampling
 from thalweg.training import Task
 from thalweg.vocabulary import Batch, EncoderDecoder
@@ -34,9 +34,12 @@ class Transduction(Task):
     own: share of the tokens that it reads in training which are its own guesses, so that it learns to go on after its own
     mistakes; own_steps: batches over which the share rises, see `ScheduledSampling`.
     strangers: so many unknown words of a source have tokens of their own, which a model that copies can write; there is one
-    vocabulary then.   guided: weight of `guided_attention`, in training, for where both sides say the same in the same order.
+    vocabulary then, and a word that has no token is never written and is no target.
+    guided: weight of `guided_attention`, in training, for where both sides say the same in the same order.
     beam, length_penalty: of the translations that are measured and given, see `beam_search`.
     brackets: targets are written trees, see `thalweg.data.grammar`, and bracket_f1 is of their phrases.
+    summaries: targets are summaries, and rouge1, rouge2 and rougeL are measured, see `ROUGE`; the batch has lead [batch],
+    tokens of the first sentence of each source, and lead_rouge1 ... are of that: who summarises has to be better.
     metrics: bleu is of words in lower case and against one reference (sacreBLEU's tokenisation `none`); of sub-words there
     is sacrebleu, of texts as they are. accuracy is that of the next token after the true ones.
     ValueError unless there are either words or a tokenizer, of two vocabularies with strangers, or if a model without
@@ -60,6 +63,7 @@ class Transduction(Task):
         strangers: int = 0,
         guided: float = 0.0,
         brackets: bool = False,
+        summaries: bool = False,
     ):
         super().__init__()
         if (source_words is None, target_words is None) != (tokenizer is not None,) * 2:
@@ -71,18 +75,21 @@ class Transduction(Task):
         self.scheduled = ScheduledSampling(own, own_steps) if own else None
         self.model, self.longest, self.label_smoothing = model, longest, label_smoothing
         self.beam, self.length_penalty, self.strangers, self.guided = beam, length_penalty, strangers, guided
+        self.summaries = summaries
         self.source: Words | Subwords
         self.target: Words | Subwords
         if source_words is not None and target_words is not None:
             self.source, self.target = Words(source_words, strangers), Words(target_words, strangers)
         elif tokenizer is not None:
             self.source = self.target = Subwords(tokenizer)
+        alike = [prefix + kind for prefix in ("", "lead_") for kind in ROUGE.kinds] if summaries else []
         self.metrics = MetricCollection(
             {
                 "loss": MeanLoss(),
                 "accuracy": MulticlassAccuracy(len(self.target), average="micro"),
                 **({"bleu": BLEUScore(), "phrase_bleu": PhraseBLEU()} if tokenizer is None else {"sacrebleu": SacreBLEU()}),
                 **({"bracket_f1": BracketF1()} if brackets else {}),
+                **{name: ROUGE(name.removeprefix("lead_")) for name in alike},
                 "exposure_bias": MeanLoss(),
                 "forced_error": ErrorByPlace(longest),
                 "free_error": ErrorByPlace(longest),
@@ -97,15 +104,21 @@ class Transduction(Task):
             with torch.no_grad():
                 read = self.scheduled(read, self.model(*source, read))
         logits = self.model(*source, read)
-        total = cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].flatten(), ignore_index=PAD, reduction="sum",
-                              label_smoothing=self.label_smoothing)  # fmt: skip
+        real = self.real(batch)
+        total = cross_entropy(logits.flatten(0, 1).float(), target[:, 1:].masked_fill(~real, PAD).flatten(), ignore_index=PAD,
+                              reduction="sum", label_smoothing=self.label_smoothing)  # fmt: skip
         if self.guided and self.training:
             looked = self.model.alignment(*source, read)  # type: ignore[operator]
             total = total + self.guided * guided_attention(looked, batch["target_mask"][:, 1:], batch["source_mask"])[0]
-        return total, batch["target_mask"][:, 1:].sum()
+        return total, real.sum()
+
+    def real(self, batch: Batch) -> Tensor:
+        """Where there is a token to be predicted.   [batch time-1]"""
+        real = batch["target_mask"][:, 1:]
+        return real & (batch["target_tokens"][:, 1:] != UNK) if self.strangers else real
 
     def evaluate(self, batch: Batch) -> None:
-        target, real = batch["target_tokens"][:, 1:], batch["target_mask"][:, 1:]
+        target, real = batch["target_tokens"][:, 1:], self.real(batch)
         logits = self.model(batch["source_tokens"], batch["source_mask"], batch["target_tokens"][:, :-1]).float()
         written = self.write(batch["source_tokens"], batch["source_mask"], self.beam, self.length_penalty)
         forced = logits.argmax(-1) != target
@@ -120,12 +133,18 @@ class Transduction(Task):
             self.metrics[name].update(translations, [[reference] for reference in references])
         for name in {"phrase_bleu", "bracket_f1"} & {*self.metrics}:
             self.metrics[name].update(translations, references)
+        if self.summaries:
+            rows = zip(batch["source_tokens"].tolist(), batch["lead"].tolist(), strict=True)
+            leads = [self.source.decode(row[:length]) for row, length in rows]
+            for kind in ROUGE.kinds:
+                self.metrics[kind].update(translations, references)
+                self.metrics[f"lead_{kind}"].update(leads, references)
 
     def write(self, source_tokens: Tensor, source_mask: Tensor, beam: int, length_penalty: float) -> Tensor:
         """The best targets that a beam search finds.   [batch read] -> [batch time], padding after <eos>"""
         model = cast(EncoderDecoder, self.model)
         found, _ = beam_search(model, source_tokens, source_mask, bos=BOS, eos=EOS, pad=PAD, beam=beam, length=self.longest,
-                               length_penalty=length_penalty)  # fmt: skip
+                               length_penalty=length_penalty, forbidden=[UNK] if self.strangers else [])  # fmt: skip
         return found[:, 0]
 
     @torch.inference_mode()
@@ -163,7 +182,7 @@ class Transduction(Task):
         return figures.alignment(predicted["alignment"][0], *predicted["pieces"][0]) if "alignment" in predicted else None
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
-        """How errors grow from place to place, forced and free; where the model looks, if it does."""
+        """How errors grow from place to place, forced and free; where the model looks, if it does; a few summaries."""
         errors = {
             "after the truth": self.metrics["forced_error"].compute(),
             "after its own words": self.metrics["free_error"].compute(),
@@ -174,4 +193,9 @@ class Transduction(Task):
             longest = int(batch["source_mask"].sum(1).argmax())
             asked = {"text": [self.source.decode(batch["source_tokens"][longest].tolist())]}
             drawn["alignment"] = self.draw(asked, self.predict(asked, show_alignment=True))  # type: ignore[assignment]
+        if self.summaries:
+            written = self.write(batch["source_tokens"][:8], batch["source_mask"][:8], self.beam, self.length_penalty)
+            said, right = ([self.target.decode(row) for row in side.tolist()] for side in (written, batch["target_tokens"]))
+            rows = [(text, f"of a person: {wanted}", "tab:blue") for text, wanted in zip(said, right, strict=False)]
+            drawn["summaries"] = figures.texts(rows)
         return drawn

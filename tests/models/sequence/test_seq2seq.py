@@ -5,6 +5,7 @@ import torch
 from definitions import equal_with_gradients
 from torch import nn
 
+from thalweg.build import build, load, save
 from thalweg.data.pairs import UNK
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
 
@@ -139,6 +140,22 @@ def test_a_decoder_that_copies_writes_words_that_its_vocabulary_has_not():
     torch.testing.assert_close(model.alignment(unknown, mask, target), looked)  # a stranger is read as an unknown word
 
 
+def test_two_sides_may_share_one_embedding(tmp_path):
+    size = SIZE | {"target_vocab_size": SIZE["source_vocab_size"], "copies": True, "strangers": 2}
+    model, apart = build(AttentionSeq2Seq, **size, shared=True).eval(), build(AttentionSeq2Seq, **size).eval()
+    apart.load_state_dict(model.state_dict())
+    source, mask, target = torch.randint(9, (2, 4)), torch.ones(2, 4, dtype=torch.bool), torch.randint(9, (2, 5))
+    assert torch.equal(model(source, mask, target), apart(source, mask, target))
+    model(source, mask, target).sum().backward()
+    apart(source, mask, target).sum().backward()
+    both = apart.embedding.weight.grad + apart.encoder.embedding.weight.grad
+    torch.testing.assert_close(model.embedding.weight.grad, both)
+    save(model, tmp_path)
+    again = load(tmp_path)
+    assert again.embedding is again.encoder.embedding
+    assert torch.equal(again.eval()(source, mask, target), model(source, mask, target))
+
+
 @pytest.mark.parametrize("arguments", [{"attention": "monotone"}, {"copies": True, "strangers": 2}])
 def test_a_step_after_the_other_from_the_cache_says_what_all_at_once_say(arguments):
     size = SIZE | {"target_vocab_size": 9}
@@ -167,6 +184,8 @@ def test_what_no_network_is_made_of_is_refused_by_name():
         AttentionSeq2Seq(**SIZE, attention="dot")
     with pytest.raises(ValueError, match="expected additive, and one vocabulary, not 9 and 7 tokens"):
         AttentionSeq2Seq(**SIZE, copies=True)
+    with pytest.raises(ValueError, match="shared=True: the vocabularies have 9 and 7 tokens"):
+        AttentionSeq2Seq(**SIZE, shared=True)
     with pytest.raises(ValueError, match="strangers=1: expected copies=True"):
         AttentionSeq2Seq(**SIZE, strangers=1)
     with pytest.raises(ValueError, match="hidden_dim=5"):

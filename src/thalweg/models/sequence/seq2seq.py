@@ -136,6 +136,7 @@ class AttentionSeq2Seq(nn.Module):
     attention: "additive", or "monotone", which goes forward only, see `MovingWindow`.
     copies: words of the source can be written again, see `Copying`; then the two vocabularies are one.
     strangers: the last so many tokens are the words of a source that are unknown; they are read alike, and can be copied.
+    shared: one embedding for source and target, whose tokens are the same then.
     ValueError for another attention, if two vocabularies are to be one, and where copies would need shares that there are not.
     """
 
@@ -150,6 +151,7 @@ class AttentionSeq2Seq(nn.Module):
         attention: str = "additive",
         copies: bool = False,
         strangers: int = 0,
+        shared: bool = False,
     ):
         super().__init__()
         if attention not in ("additive", "monotone"):
@@ -157,11 +159,13 @@ class AttentionSeq2Seq(nn.Module):
         if copies and (source_vocab_size != target_vocab_size or attention != "additive"):
             raise ValueError(f"copies=True, attention={attention!r}: expected additive, and one vocabulary, not "
                              f"{source_vocab_size} and {target_vocab_size} tokens")  # fmt: skip
+        if shared and source_vocab_size != target_vocab_size:
+            raise ValueError(f"shared=True: the vocabularies have {source_vocab_size} and {target_vocab_size} tokens")
         if strangers and not copies:
             raise ValueError(f"strangers={strangers}: expected copies=True, nothing else writes them")
         self.known = source_vocab_size - strangers
         self.encoder = Encoder(self.known, embed_dim, hidden_dim, num_layers, dropout)
-        self.embedding = nn.Embedding(target_vocab_size - strangers, embed_dim)
+        self.embedding = self.encoder.embedding if shared else nn.Embedding(target_vocab_size - strangers, embed_dim)
         self.dropout = nn.Dropout(dropout)
         self.attention: AdditiveAttention | MovingWindow = (
             AdditiveAttention(hidden_dim, hidden_dim, hidden_dim) if attention == "additive" else MovingWindow(hidden_dim)
