@@ -207,7 +207,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str =
 
 
 def bars(names: Sequence[str], value: Mapping[str, Sequence[float]], *, ranked: bool = True) -> "Figure":
-    """A bar a name, one picture a kind of value, from below by the first kind, or, not ranked, as they come; one number a name"""
+    """A bar a name, one picture a kind of value: one number a name.   ranked: by the first kind; if not, in the order given"""
     figure, axes = new_figure(4.2 * len(value), 0.24 * len(names) + 0.8, 1, len(value))
     first, order = next(iter(value.values())), [*range(len(names))]
     if ranked:

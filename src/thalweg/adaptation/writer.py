@@ -124,14 +124,16 @@ class Writer:
         finally:
             self.end(text)
 
-    def write_all(self, prompts: Sequence[Sequence[int]], **options: Any) -> list[str]:
-        """What follows each prompt, as many texts side by side as there are places.   options: see `begin`"""
+    def write_all(
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float = 0.8, stop: Sequence[str] = ()
+    ) -> list[str]:
+        """What follows each prompt, as many texts side by side as there are places; see `begin`."""
         written, waiting, writing = [""] * len(prompts), [*enumerate(prompts)][::-1], dict[int, Text]()
         try:
             while waiting or writing:
                 while waiting and self.batch.free():
                     number, prompt = waiting.pop()
-                    writing[number] = self.begin(prompt, **options)
+                    writing[number] = self.begin(prompt, max_new_tokens=max_new_tokens, temperature=temperature, stop=stop)
                 grown = self.step()
                 for number, text in [*writing.items()]:
                     if text in grown:
