@@ -57,7 +57,7 @@ def beam_search(
     found, aside = Beginnings(torch.arange(batch, device=device), tokens, total, torch.zeros_like(total), total.isinf()), []
     for place in range(1, length + 1):
         logits: Any = model.decode(found.tokens[..., place - 1].view(-1, 1), memory, cache)
-        step = logits[:, -1].float().log_softmax(-1).index_fill(-1, never, -torch.inf)
+        step = logits[:, -1].float().log_softmax(-1).index_fill_(-1, never, -torch.inf)
         parent, found = _continued(found, step, place, eos, pad, length_penalty)
         rows = parent + torch.arange(0, parent.numel(), beam, device=device)[:, None]
         finished = found.ended.all(1)
