@@ -56,3 +56,8 @@ def test_a_tokenizer_without_special_tokens_and_a_vocabulary_without_room_are_re
         WordPieces(TEXT.replace("[MASK]", "[XXXX]"))
     with pytest.raises(ValueError, match="vocab_size=5: expected more than 5"):
         learn_wordpieces(["a"], 5)
+
+
+def test_the_same_texts_give_the_same_pieces():
+    words = " ".join(f"{a}{b}{c}" for a in "xyzuvw" for b in "aeiou" for c in "klmnprst")
+    assert len({learn_wordpieces([words], 120) for _ in range(5)}) == 1

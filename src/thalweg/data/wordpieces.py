@@ -20,11 +20,19 @@ def learn_wordpieces(texts: Iterable[str], vocab_size: int = 8000, lowercase: bo
     """
     if vocab_size <= len(SPECIAL):
         raise ValueError(f"vocab_size={vocab_size}: expected more than {len(SPECIAL)}")
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=[*SPECIAL], show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    normalizer, apart = normalizers.BertNormalizer(lowercase=lowercase), pre_tokenizers.BertPreTokenizer()
+    learned, texts = Tokenizer(models.WordPiece(unk_token="[UNK]")), [*texts]
+    learned.normalizer, learned.pre_tokenizer = normalizer, apart
+    # pieces of equal count are merged in the order of their numbers: letters get theirs here, by the trainer at random
+    words = {word for text in texts for word in normalizer.normalize_str(text).split()}
+    inner = {letter for word in words for part, _ in apart.pre_tokenize_str(word) for letter in part[1:]}
+    first = [*SPECIAL, *(f"##{letter}" for letter in sorted(inner))]
+    learned.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=first, show_progress=False)
+    )
+    tokenizer = Tokenizer(models.WordPiece(learned.get_vocab(), unk_token="[UNK]"))
+    tokenizer.add_special_tokens([*SPECIAL])
+    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = normalizer, apart, decoders.WordPiece()
     marks = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=marks
