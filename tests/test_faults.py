@@ -299,7 +299,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, straight_command, number
 
 def test_a_second_interrupt_does_not_wait(tmp_path):
     folder = tmp_path / "run"
-    words = ["run", RECIPE, "--pause", "4", "--out", folder, "--checkpoint-every", "1"]
+    words = ["run", RECIPE, "--pause", "8", "--out", folder, "--checkpoint-every", "1"]
     code, words = stop(words, folder, signal.SIGINT, signal.SIGINT, step=1, apart=1)  # so that they do not become one
     assert code == 130
     assert words[-1] == "thalweg: interrupted"
