@@ -25,24 +25,11 @@ from thalweg.data.sources import MissingData, find
 
 LEAST = 3  # texts of a class, so that one is in every part
 NAMED = {
-    "text": (
-        "text",
-        "sentence",
-        "review",
-        "content",
-        "message",
-        "document",
-        "body",
-        "title",
-        "input",
-        "premise",
-        "sentence1",
-        "text1",
-        "first",
-    ),
+    "text": ("text", "sentence", "review", "content", "message", "document", "body", "title", "input", "premise", "sentence1",
+             "text1", "first"),
     "second": ("second", "hypothesis", "sentence2", "text2"),
     "label": ("label", "class", "category", "sentiment", "target", "topic", "intent", "tag"),
-}
+}  # fmt: skip
 
 
 class Text(NamedTuple):
