@@ -239,3 +239,9 @@ def test_smollm2_knows_of_the_world_and_of_grammar_without_an_example(smollm2, c
         main(["probe", str(smollm2), name, "--device", "cpu"])
         shown = capsys.readouterr().out.splitlines()[1]
         assert float(shown.removeprefix("0 shots: ").partition("%")[0]) / 100 > least, name
+
+
+def test_smollm2_knows_french_sentences_by_the_english_ones(smollm2, data_folder, capsys):
+    """Of four sentences it should choose the translation; chance is 25 %, and its standard error with 100 questions 4.3 %."""
+    main(["probe", str(smollm2), "translation", "--device", "cpu"])
+    assert float(capsys.readouterr().out.splitlines()[1].removeprefix("0 shots: ").partition("%")[0]) > 40

@@ -244,7 +244,8 @@ def list_(words: list[str]) -> None:
 
 MODELS = "GGUF file, folder or id of Hugging Face, or a run of a language model"
 GIVEN = {"MODEL": MODELS, "PROMPT": "text to go on with",
-         "PROBES": "facts, questions, agreement, sst2, headlines, or a FILE.jsonl of question, answers, right"}  # fmt: skip
+         "PROBES": "facts, questions, agreement, sst2, translation, headlines, or a FILE.jsonl of question, answers, "
+                   "right"}  # fmt: skip
 DRAWINGS = {"graph": "draw_graph", "variance": "draw_variances", "anchors": "draw_anchors",
             "receptive_field": "draw_receptive_fields"}  # a module of inspection each  # fmt: skip
 
@@ -408,6 +409,30 @@ def adopt(words: list[str]) -> None:
     print(f"model: {out}")
 
 
+def merge(words: list[str]) -> None:
+    """Merge what fine-tunes of one model learned: thalweg merge BASE RUN RUN"""
+    parser = _Parser("thalweg merge", description="Adds to a model what runs learned that went on from it (--pretrained), each "
+                     "times a weight.", allow_abbrev=False)  # fmt: skip
+    parser.add_argument("base", metavar="BASE", help="run or folder of the model that they began from")
+    parser.add_argument("tuned", metavar="RUN", nargs="+", help="what went on from it")
+    parser.add_argument("--weights", metavar="W,W", help="one each, or one for all; if not given, 1 / their number, the mean")
+    parser.add_argument("--out", type=Path, default=Path("merged"), metavar="FOLDER", help="of the model (default ./merged)")
+    values = _parse(parser, words)
+    from thalweg.adaptation.merge import merge as start
+    from thalweg.build import load, save
+
+    try:
+        weights = [float(one) for one in values.weights.split(",")] if values.weights else [1 / len(values.tuned)]
+    except ValueError as error:
+        raise Problem(f"weights={values.weights!r}: expected numbers with commas between") from error
+    try:
+        base, *tuned = (load(model_folder(Path(one))) for one in (values.base, *values.tuned))
+        save(start(base, tuned, weights * len(tuned) if len(weights) == 1 else weights), values.out)
+    except (ValueError, OSError) as error:
+        raise Problem(str(error)) from error
+    print(f"model: {values.out}")
+
+
 def similar(words: list[str]) -> None:
     """Find images or texts like one: thalweg similar RUN FOLDER QUERY"""
     parser = _Parser("thalweg similar", description="Lists and draws the images of a folder that a model sees most like one; "
@@ -507,6 +532,7 @@ COMMANDS = {
     "results": results,
     "predict": predict,
     "adopt": adopt,
+    "merge": merge,
     "similar": similar,
     "generate": generate,
     "chat": chat,

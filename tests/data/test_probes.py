@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from thalweg.data.pairs import multi30k
 from thalweg.data.probes import CLOZE, Probe, probes, prompted, shown
 
 ASKED = [Probe(f"{n} and {n} is", [str(2 * n), "none"], 0) for n in range(6)]
@@ -24,6 +25,16 @@ def test_reviews_are_as_many_of_each_kind(data_folder):
     assert Counter(one.right for one in found) == {0: 100, 1: 100}
     assert found[0].question.startswith("Review: ")
     assert {*map(tuple, (one.answers for one in found))} == {("negative", "positive")}
+
+
+def test_of_four_translations_of_like_length_one_is_right(data_folder):
+    found, parts = probes("translation"), dict(multi30k("en", "fr", words=False).valid)
+    assert len(found) == len({one.question for one in found}) == 100
+    for one in found:
+        english = one.question.removeprefix("English: ").removesuffix("\nFrench:")
+        assert parts[english] == one.answers[one.right]
+        assert len({*one.answers}) == 4
+        assert max(map(len, one.answers)) < 1.5 * min(map(len, one.answers))
 
 
 def test_news_are_to_be_said_in_a_headline(data_folder):
@@ -79,5 +90,7 @@ def test_without_a_question_one_line_says_so(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(ValueError, match=r"a\.jsonl: expected a question a line; it holds none"):
         probes(str(tmp_path / "a.jsonl"))
-    with pytest.raises(ValueError, match="nowhere: no such file, and none of facts, questions, agreement, sst2, headlines"):
+    with pytest.raises(
+        ValueError, match="nowhere: no such file, and none of facts, questions, agreement, sst2, translation, head"
+    ):
         probes("nowhere")

@@ -2,6 +2,7 @@
 
 FILE.jsonl   {"question": "The capital of France is", "answers": ["Rome", "Paris"], "right": 1} a line
 facts, questions, agreement, sst2   what the world knows; question and answer; grammar; whether a film review is good
+translation   descriptions of photographs, and of four French ones the translation
 headlines   news, which are to be said in few words; as with any file of one answer a question, that answer is to be written
 """
 
@@ -14,8 +15,10 @@ from thalweg.data.classified import POLARITY, sst2
 from thalweg.data.folders import Faults
 from thalweg.data.headlines import headlines
 from thalweg.data.own_text import objects
+from thalweg.data.pairs import multi30k
 
 CLOZE = ("facts", "questions", "agreement")  # files that the package carries
+BUILT = ("sst2", "translation", "headlines")  # made of data sets
 BEFORE, BEHIND = "News: ", "\nHeadline:"  # a story
 
 
@@ -35,11 +38,13 @@ def probes(source: str) -> list[Probe]:
     """
     if source == "sst2":
         return _reviews(200)
+    if source == "translation":
+        return _translations(100)
     if source == "headlines":
         return [Probe(f"{BEFORE}{text}{BEHIND}", [title], 0) for text, title in headlines().test]
     path = Path(__file__).parent / "cloze" / f"{source}.jsonl" if source in CLOZE else Path(source)
     if not path.is_file():
-        raise ValueError(f"{source}: no such file, and none of {', '.join((*CLOZE, 'sst2', 'headlines'))}")
+        raise ValueError(f"{source}: no such file, and none of {', '.join((*CLOZE, *BUILT))}")
     faults, found = Faults(), list[Probe]()
     for place, told in objects(path, faults):
         question, answers, right = (told.get(name) for name in Probe._fields)
@@ -67,6 +72,13 @@ def _reviews(count: int) -> list[Probe]:
     texts = sst2().valid
     chosen = [text for label in POLARITY for text in [one for one in texts if one.label == label][: count // len(POLARITY)]]
     return [Probe(f"Review: {one.text}\nSentiment:", [*POLARITY], POLARITY.index(one.label)) for one in chosen]
+
+
+def _translations(count: int) -> list[Probe]:
+    """English descriptions of photographs and, of four French ones of like length, the translation."""
+    pairs = sorted(multi30k("en", "fr", words=False).valid[:count], key=lambda pair: (len(pair[1]), pair))
+    fours = [[french for _, french in pairs[place : place + 4]] for place in range(0, count, 4)]
+    return [Probe(f"English: {english}\nFrench:", fours[place // 4], place % 4) for place, (english, _) in enumerate(pairs)]
 
 
 def shown(question: str, answer: str) -> str:

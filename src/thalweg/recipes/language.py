@@ -2,9 +2,9 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from thalweg.build import build
+from thalweg.build import build, load
 from thalweg.data.documents import joined, own_documents
 from thalweg.data.pretraining import wikitext2_words
 from thalweg.data.sources import penn_treebank, time_machine, tiny_shakespeare
@@ -149,6 +149,7 @@ def gaps_time_machine(*, sides: Literal["both", "before"] = "both", epochs: floa
 def language_model(
     *,
     data: Path,
+    pretrained: Path | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
     context: int | None = None,
@@ -156,11 +157,13 @@ def language_model(
     embed_dim: int | None = None,
     num_layers: int = 4,
     dropout: float = 0.1,
-    lr: float = 0.02,
+    lr: float | None = None,
 ) -> Experiment:
     """A GPT learns to write as your texts are written: a folder, a file, or lines of JSON.   LBDL 5.3, D2L 14.6
 
     data: FOLDER of .txt and .md files, a file of text, or FILE.jsonl with a "text" a line
+    pretrained: a run of this recipe, whose sub-words and network learn on; vocab_size, embed_dim, num_layers and dropout are
+    then those that it has
     epochs: passes over the training texts; if not given, by their number of tokens
     batch_size: windows a step; if not given, by the number of tokens
     context: tokens that are read at most; if not given, 256, or as many as the held-out texts have
@@ -168,11 +171,18 @@ def language_model(
     embed_dim: width; if not given, by the number of tokens
     num_layers: blocks
     dropout: share of the values that are hidden in training, against learning by heart
-    lr: the largest learning rate
+    lr: the largest learning rate; if not given, 0.02, of a pretrained network a quarter of that
     """
     documents = own_documents(data)
     letters = sum(map(len, documents.train))
-    tokenizer = learn_subwords(documents.train, vocab_size or min(8000, max(400, letters // 300)))
+    if pretrained:
+        before: Any = load(pretrained / "model")
+        if not isinstance(before, LanguageModelling) or not isinstance(before.characters, Subwords):
+            raise ValueError(f"pretrained={pretrained}: expected a run of language-model")
+        network, tokenizer, whose = before.model.train(), before.characters.text, f"those of {pretrained}"
+    else:
+        tokenizer = learn_subwords(documents.train, vocab_size or min(8000, max(400, letters // 300)))
+        network, whose = None, "learned from your texts"
     subwords = Subwords(tokenizer)
     train, valid, test = (joined(part, subwords) for part in (documents.train, documents.valid, documents.test))
     longest = min(len(valid) - 1, len(test) - 1, len(train) // 2)
@@ -186,14 +196,15 @@ def language_model(
     embed_dim = embed_dim or (128 if count < 200_000 else 256 if count < 5_000_000 else 384)
     batch_size = batch_size or max(1, min(32, count // context // 8))
     epochs = epochs or round(min(40, max(1, 4_000_000 / count)))
-    model = build(RotaryGPT, vocab_size=size, embed_dim=embed_dim, num_layers=num_layers, num_heads=max(1, embed_dim // 64),
-                  dropout=dropout, tied=True)  # fmt: skip
+    lr = lr or (0.005 if pretrained else 0.02)
+    model = network or build(RotaryGPT, vocab_size=size, embed_dim=embed_dim, num_layers=num_layers,
+                             num_heads=max(1, embed_dim // 64), dropout=dropout, tied=True)  # fmt: skip
     task = build(LanguageModelling, model=model, tokenizer=tokenizer, context=context)
     stream = Windows(train, context, batch_size, shuffle=True)
     parts = {"train": documents.train, "valid": documents.valid, "test": documents.test}
     notes = {
         "documents": ", ".join(f"{name} {len(part):,}" for name, part in parts.items()),
-        "sub-words": f"{size:,}, learned from your texts; {count:,} to train on, {letters / count:.2f} characters each",
+        "sub-words": f"{size:,}, {whose}; {count:,} to train on, {letters / count:.2f} characters each",
         "training": f"RotaryGPT of {sum(p.numel() for p in model.parameters()):,} parameters, {epochs:g} epochs of "
                     f"{len(stream)} batches of {batch_size} times {context}, Muon at {lr:g}",
         **({"left out": "; ".join(documents.faults.lines())} if documents.faults else {}),
