@@ -115,7 +115,7 @@ def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span
                   num_heads=width // 32)  # fmt: skip
     task = build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder, num_outputs=1),
                  generator=build(MaskedEncoder, backbone=small), tokenizer=tokenizer)  # fmt: skip
-    return _pretraining(task, parts, pieces, updates, batch_size, lr, "f1", measured, context=context, masking=masking,
+    return _pretraining(task, parts, pieces, updates, batch_size, lr, "loss", measured, context=context, masking=masking,
                         share=share)  # fmt: skip
 
 

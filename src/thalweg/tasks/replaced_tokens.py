@@ -23,18 +23,20 @@ class ReplacedTokens(Task):
     was counting as not replaced. All tokens teach, not only those hidden. The generator does not learn to deceive: no gradient
     goes through what it draws.   weight: 7.5 is 50 times a mean over all tokens, where 15 % are hidden.
     batch: as of `thalweg.data.pretraining.Pretraining`.   discriminator: tokens, mask, segment -> [batch time 1].
-    generator: see `MaskedEncoder`.   f1: of finding what is replaced; base_f1: of saying so always.
+    generator: see `MaskedEncoder`.   f1: of calling replaced what is so with a chance above `threshold`, about the share
+    that is replaced, since few chances are above a half; base_f1: of saying so always.
     Clark, Luong, Le, Manning 2020, arXiv:2003.10555.
     """
 
     reads = "text"
 
-    def __init__(self, discriminator: nn.Module, generator: nn.Module, tokenizer: str, weight: float = 7.5):
+    def __init__(self, discriminator: nn.Module, generator: nn.Module, tokenizer: str, weight: float = 7.5,
+                 threshold: float = 0.15):  # fmt: skip
         super().__init__()
         self.discriminator, self.generator = discriminator, generator  # in this order: who asks for an encoder wants the first
         self.pieces, self.weight = WordPieces(tokenizer), weight
         self.metrics = MetricCollection(
-            {"f1": BinaryF1Score(), "base_f1": BinaryF1Score(), "loss": MeanLoss(), "generator_loss": MeanLoss(),
+            {"f1": BinaryF1Score(threshold), "base_f1": BinaryF1Score(), "loss": MeanLoss(), "generator_loss": MeanLoss(),
              "generator_accuracy": Share()},
             compute_groups=False,
         )  # fmt: skip
