@@ -33,13 +33,13 @@ def _texts(paragraphs: int | None) -> tuple[list[str], list[str], list[str]]:
 
 
 def _pretraining(task: Task, parts: tuple[list[str], list[str], list[str]], pieces: WordPieces, updates: int, batch_size: int,
-                 lr: float, monitor: str, measured: int, **how: Any) -> Experiment:  # fmt: skip
+                 lr: float, measured: int, **how: Any) -> Experiment:  # fmt: skip
     """The task learns from pairs of sentences; measured: paragraphs for validation, and for tests."""
     train = Pretraining(parts[0], pieces, batch_size, shuffle=True, **how)
     valid, test = (Pretraining(part[:measured], pieces, 64, **how) for part in parts[1:])
     notes = {"pairs": f"train {train.size:,}, valid {valid.size:,}, test {test.size:,}, {len(pieces):,} pieces of words",
              "parameters": f"{sum(p.numel() for p in task.parameters()):,}"}  # fmt: skip
-    return Experiment(task=task, train=train, valid=valid, test=test, steps=updates, clip=1.0, monitor=monitor,
+    return Experiment(task=task, train=train, valid=valid, test=test, steps=updates, clip=1.0, monitor="loss",
                       optimizer=adamw(lr, betas=(0.9, 0.98), weight_decay=0.01), schedule=warmup(0.1, linear()),
                       evaluate_every=max(1, updates // 5), notes=notes)  # fmt: skip
 
@@ -67,7 +67,7 @@ def bert_wikitext2(*, objective: Literal["mlm", "nsp", "sop", "unilm", "permutat
                   query=pieces.mask if objective == "permutation" else None)  # fmt: skip
     counts = Counter(token for paragraph in parts[0][:2000] for token in pieces.encode([paragraph])[0].ids[1:-1])
     task = build(MaskedModelling, model=model, tokenizer=tokenizer, frequent=counts.most_common(1)[0][0])
-    return _pretraining(task, parts, pieces, updates, batch_size, lr, "loss", measured, context=context, objective=objective,
+    return _pretraining(task, parts, pieces, updates, batch_size, lr, measured, context=context, objective=objective,
                         masking=masking, share=share)  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span
                   num_heads=width // 32)  # fmt: skip
     task = build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder, num_outputs=1),
                  generator=build(MaskedEncoder, backbone=small), tokenizer=tokenizer)  # fmt: skip
-    return _pretraining(task, parts, pieces, updates, batch_size, lr, "loss", measured, context=context, masking=masking,
+    return _pretraining(task, parts, pieces, updates, batch_size, lr, measured, context=context, masking=masking,
                         share=share)  # fmt: skip
 
 
