@@ -36,6 +36,41 @@ class Perplexity(MeanLoss):
         return super().compute().exp()
 
 
+class CachedPerplexity(Perplexity):
+    """Perplexity with a continuous cache: words that were read lately come again, most of all where as much was known as now.
+
+    p(x_t) = (1 - share) p_model(x_t) + share sum_{i: x_i = x_t} exp(theta h_i . h_t) / sum_i exp(theta h_i . h_t), over the
+    last `size` words x_i, h_i the state by which the model foretold x_i. Nothing is learned for it.
+    update: log p_model [n], states h [n state] and words x [n], in the order of the text; reset forgets what was read.
+    Grave, Joulin, Usunier 2016, arXiv:1612.04426.
+    """
+
+    def __init__(self, size: int = 2000, theta: float = 0.05, share: float = 0.2, **arguments: Any):
+        super().__init__(**arguments)
+        if size < 1 or not 0 <= share <= 1:
+            raise ValueError(f"size={size}, share={share}: expected at least 1, and 0 to 1")
+        self.size, self.theta, self.share = size, theta, share
+        self.read: tuple[Tensor, Tensor] | None = None
+
+    def update(self, log_probability: Tensor, state: Tensor, token: Tensor) -> None:  # type: ignore[override]
+        states, tokens, held = state.float(), token, 0
+        if self.read is not None:
+            held = len(self.read[1])
+            states, tokens = torch.cat([self.read[0], states]), torch.cat([self.read[1], token])
+        place = torch.arange(len(tokens), device=token.device)
+        now = place[held:, None]
+        seen = (place < now) & (place >= now - self.size)
+        alike = (self.theta * states[held:] @ states.T).masked_fill(~seen, -torch.inf)
+        again = (alike.softmax(1) * (tokens == token[:, None])).sum(1)
+        mixed = (1 - self.share) * log_probability.exp() + self.share * again
+        super().update(-mixed.log().where(seen.any(1), log_probability))
+        self.read = states[-self.size :], tokens[-self.size :]
+
+    def reset(self) -> None:
+        super().reset()
+        self.read = None
+
+
 class BitsPerByte(Metric):
     """What a text takes, by a model's surprise: sum_t - log2 p(x_t) / bytes; so texts in any tokens are measured alike.
 

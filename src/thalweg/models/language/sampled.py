@@ -48,6 +48,15 @@ class Sampled(nn.Module):
         drawn = (torch.rand_like(self.chance) < self.chance).nonzero().flatten()
         return sampled_softmax(x.flatten(0, 1), self.network.told, target.flatten(), drawn, self.chance).view_as(target)
 
+    @property
+    def told(self) -> Float[Tensor, "vocab embed"]:
+        """See `RotaryGPT.told`."""
+        return self.network.told
+
+    def states(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time embed"]:
+        """See `RotaryGPT.states`."""
+        return self.network.states(tokens)
+
     def new_cache(self, batch: int, time: int) -> list[KeyValueCache]:
         """See `RotaryGPT.new_cache`."""
         return self.network.new_cache(batch, time)
