@@ -68,4 +68,4 @@ def test_windows_are_read_in_order_and_each_word_counts_once():
             )
         assert len(mean) == len(text) - 1
         assert found["perplexity"] == pytest.approx(float(mean.mean().exp()), rel=1e-4)
-        assert found["cached_perplexity"] < 0.6 * found["perplexity"]  # a model that has learned nothing gains much
+        assert found["cached_perplexity"] < 0.7 * found["perplexity"]  # a model that has learned nothing gains much
