@@ -43,12 +43,8 @@ def main() -> None:
         for name, part in texts().items():
             file[name].write_text("".join(json.dumps({"text": text}) + "\n" for text in part))
             torch.manual_seed(0)
-            given = (
-                {"epochs": 2, "pretrained": run["base"]}
-                if name != "base"
-                else {"epochs": 2, "vocab_size": 4000, "embed_dim": 192}
-            )
-            training = Training(language_model(data=file[name], **given))
+            given = {"pretrained": run["base"]} if name != "base" else {"vocab_size": 4000, "embed_dim": 192}
+            training = Training(language_model(data=file[name], epochs=2, **given))
             for _ in training:
                 pass
             save(training.evaluated, run[name] / "model")
@@ -57,9 +53,8 @@ def main() -> None:
         for weight in (1 / 3, 0.5, 1.0):
             tuned = [models[name] for name in kinds]
             models[f"merged by {weight:.2f}"] = merge(load(run["base"] / "model"), tuned, [weight] * 3)
-        bits = {
-            name: {kind: round(measured(model, file[kind], run["base"]), 4) for kind in file} for name, model in models.items()
-        }
+        bits = {name: {kind: round(measured(model, file[kind], run["base"]), 4) for kind in file}
+                for name, model in models.items()}  # fmt: skip
     kept = {name: {kind: round((bits["base"][kind] - bits[name][kind]) / (bits["base"][kind] - bits[kind][kind]), 3)
                    for kind in kinds} for name in bits if name.startswith("merged")}  # fmt: skip
     print(json.dumps({"bits_per_byte": bits, "share_of_gain_kept": kept}))
