@@ -65,6 +65,26 @@ def test_words_are_judged_by_their_first_pieces_in_the_text_that_all_pieces_are(
         torch.testing.assert_close(said[row, : len(words)], alone[first], rtol=1e-4, atol=1e-5)
 
 
+def test_a_sentence_longer_than_the_encoder_reads_is_read_in_several():
+    reader, pieces = WordsInPieces(TOKENIZER), WordPieces(TOKENIZER)
+    model = OfWords(encoder(), 3, begin=pieces.cls, end=pieces.sep, dropout=0.0).eval()
+    sentences = [["walkinger", "a", "the"] * 20, ["the", "runner"]]
+    encoded = [reader.encode(words) for words in sentences]
+    tokens, letters = (torch.nn.utils.rnn.pad_sequence(part, batch_first=True) for part in zip(*encoded, strict=True))
+    said = model(tokens, letters, tokens != 0)
+    text = pieces.tokenizer.encode(" ".join(sentences[0]), add_special_tokens=False)
+    first = [text.word_ids.index(number) for number in range(60)]
+    size = 40 - 2
+    windows = [text.ids[place : place + size] for place in range(0, len(text.ids), size)]
+    assert len(windows) > 2
+    alone = [model.reading.backbone(torch.tensor([[pieces.cls, *window, pieces.sep]]))[0, 1:-1] for window in windows]
+    torch.testing.assert_close(said[0], model.head(torch.cat(alone))[first], rtol=1e-4, atol=1e-5)
+    short = pieces.tokenizer.encode(" ".join(sentences[1])).ids
+    torch.testing.assert_close(
+        said[1, :1], model.head(model.reading.backbone(torch.tensor([short])))[0, 1:2], rtol=1e-4, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("make", [OfText, OfTokens])
 def test_a_frozen_encoder_stays_as_it_is_and_a_mix_above_it_learns(make):
     model = make(encoder(), 2, frozen=True, weighted=True).train()

@@ -10,7 +10,7 @@ from math import sqrt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 from thalweg.layers.cross_attention import BeamCache, Block
 from thalweg.layers.dropout import ByteDropout
@@ -108,7 +108,8 @@ class OfTokens(nn.Module):
 class OfWords(nn.Module):
     """Logits of the labels of every word, by the first piece of each: a `Tagger` whose letters are pieces of words.
 
-    letters: the pieces of each word [batch time piece], 0 where there is none; they are read as one text, begin pieces end.
+    letters: the pieces of each word [batch time piece], 0 where there is none; they are read as one text, begin pieces end, or,
+    where that is longer than the encoder reads, as several, one after the other.
     tokens: words [batch time], which are not read.   begin, end: tokens around the text.   weighted, frozen: see `Reading`.
     """
 
@@ -132,14 +133,19 @@ class OfWords(nn.Module):
         self, tokens: Int[Tensor, "batch time"], letters: Int[Tensor, "batch time piece"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch time label"]:
         real = ((letters != 0) & mask[..., None]).flatten(1)
-        place, count = real.cumsum(1), real.sum(1, keepdim=True)
-        length = int(count.max()) + 2
-        text = letters.new_zeros(len(letters), length + 1)  # what is not real goes behind the end, and is cut off there
-        text.scatter_(1, place.where(real, length), letters.flatten(1))
-        text = text[:, :length].scatter(1, count + 1, self.end)
+        place, count = real.cumsum(1) - 1, real.sum(1, keepdim=True)
+        longest = max(1, int(count.max()))
+        size = min(longest, self.reading.backbone.position.num_embeddings - 2)
+        windows = -(-longest // size)
+        text = letters.new_zeros(len(letters), windows * size + 1)  # what is not real goes to the end, and is cut off there
+        text = text.scatter(1, place.where(real, windows * size), letters.flatten(1))[:, :-1].reshape(-1, size)
+        held = (count - size * torch.arange(windows, device=text.device)).clamp(0, size).reshape(-1, 1)  # pieces of a window
+        text = pad(text, (1, 1)).scatter(1, held + 1, self.end)
         text[:, 0] = self.begin
-        x = self.reading(text, torch.arange(length, device=text.device) <= count + 1)
-        first = place.unflatten(1, letters.shape[1:])[..., 0].clamp(max=length - 1)
+        x = self.reading(text, torch.arange(size + 2, device=text.device) <= held + 1)[:, 1:-1].reshape(
+            len(letters), windows * size, -1
+        )
+        first = place.unflatten(1, letters.shape[1:])[..., 0].clamp(0, windows * size - 1)
         return self.head(self.dropout(x.gather(1, first[..., None].expand(-1, -1, x.shape[2]))))
 
 
