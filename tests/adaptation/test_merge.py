@@ -59,7 +59,7 @@ def rivers(file, colours):
 
 def learned(folder, **arguments):
     torch.manual_seed(0)
-    experiment = language_model(context=32, batch_size=8, **arguments)
+    experiment = language_model(batch_size=8, **arguments)
     training = Training(experiment, precision="fp32")
     for _ in training:
         pass
@@ -69,18 +69,18 @@ def learned(folder, **arguments):
 
 def test_fine_tunes_of_a_language_model_are_merged_into_one_that_knows_both(tmp_path, capsys):
     """The merged model, asked through the command, is nearer to each fine-tune in its own texts than the base is."""
-    size = {"embed_dim": 64, "num_layers": 2, "vocab_size": 300}
+    size = {"context": 32, "embed_dim": 64, "num_layers": 2, "vocab_size": 300}
     learned(tmp_path / "base", data=rivers(tmp_path / "base.jsonl", ["red", "blue"]), epochs=8, **size)
     texts = {name: rivers(tmp_path / f"{name}.jsonl", colours)
              for name, colours in {"one": ["green", "white"], "two": ["black", "grey"]}.items()}  # fmt: skip
     best = {}
     for name, file in texts.items():
-        experiment, best[name] = learned(tmp_path / name, data=file, pretrained=tmp_path / "base", epochs=4)
+        experiment, best[name] = learned(tmp_path / name, data=file, pretrained=tmp_path / "base", epochs=4, context=24)
         assert experiment.notes["sub-words"].startswith("300, those of ")
     main(["merge", *(str(tmp_path / name) for name in ("base", "one", "two")), "--out", str(tmp_path / "merged")])
     assert capsys.readouterr().out == f"model: {tmp_path / 'merged'}\n"
     for name, file in texts.items():
-        experiment = language_model(data=file, pretrained=tmp_path / "base", context=32, batch_size=8)
+        experiment = language_model(data=file, pretrained=tmp_path / "base", batch_size=8)
 
         def loss(model, experiment=experiment):
             experiment.task.load_state_dict(load(model).state_dict())

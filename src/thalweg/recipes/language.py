@@ -182,9 +182,10 @@ def language_model(
         if not isinstance(before, LanguageModelling) or not isinstance(before.characters, Subwords):
             raise ValueError(f"pretrained={pretrained}: expected a run of language-model")
         network, tokenizer, whose = before.model.train(), before.characters.text, f"those of {pretrained}"
+        reads = before.context  # as before, however short your texts are: what went on from one model can be merged
     else:
         tokenizer = learn_subwords(documents.train, vocab_size or min(8000, max(400, letters // 300)))
-        network, whose = None, "learned from your texts"
+        network, whose, reads = None, "learned from your texts", None
     subwords = Subwords(tokenizer)
     train, valid, test = (joined(part, subwords) for part in (documents.train, documents.valid, documents.test))
     longest = min(len(valid) - 1, len(test) - 1, len(train) // 2)
@@ -193,7 +194,7 @@ def language_model(
                          "measure by, expected at least 16, 8 and 8")  # fmt: skip
     if context is not None and not 2 <= context <= longest:
         raise ValueError(f"context={context}: expected 2 to {longest:,}, what your texts allow")
-    context = context or min(256, longest)
+    context = context or min(reads or 256, longest)
     size, count = len(subwords), len(train)
     embed_dim = embed_dim or (128 if count < 200_000 else 256 if count < 5_000_000 else 384)
     batch_size = batch_size or max(1, min(32, count // context // 8))
@@ -201,7 +202,7 @@ def language_model(
     lr = lr or (0.005 if pretrained else 0.02)
     model = network or build(RotaryGPT, vocab_size=size, embed_dim=embed_dim, num_layers=num_layers,
                              num_heads=max(1, embed_dim // 64), dropout=dropout, tied=True)  # fmt: skip
-    task = build(LanguageModelling, model=model, tokenizer=tokenizer, context=context)
+    task = build(LanguageModelling, model=model, tokenizer=tokenizer, context=reads or context)
     stream = Windows(train, context, batch_size, shuffle=True)
     parts = {"train": documents.train, "valid": documents.valid, "test": documents.test}
     notes = {

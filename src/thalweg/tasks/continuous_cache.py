@@ -1,4 +1,4 @@
-"""Language modelling that is measured with a memory of what was read lately, too.   D2L 14.9"""
+"""Language modelling that is measured with a memory of what was read lately, too."""
 
 from torch import nn
 from torch.nn.functional import cross_entropy, linear
