@@ -33,6 +33,7 @@ class NNLM(nn.Module):
                 f"order={order}, {len(counts or ())} counts: expected at least 2, and vocab_size={vocab_size} counts"
             )
         self.embedding = nn.Embedding(vocab_size, embed_dim)
+        nn.init.normal_(self.embedding.weight, std=0.1)  # a word that is hardly ever learned from is no loud noise
         self.context = nn.Conv1d(embed_dim, hidden_dim, order - 1)
         self.dropout = nn.Dropout(dropout)
         self.head = HierarchicalSoftmax(hidden_dim, counts) if counts else FullSoftmax(hidden_dim, vocab_size)
