@@ -14,7 +14,7 @@ from thalweg.build import build, load
 from thalweg.data.classified import ClassifiedTexts, Text, imdb, movie_reviews, own_texts, sst2
 from thalweg.data.inference import RELATIONS, snli
 from thalweg.data.judged import by_number
-from thalweg.data.pairs import Words, frequent
+from thalweg.data.pairs import UNK, Words, frequent
 from thalweg.data.streams import Padded
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.data.word_vectors import read_vectors
@@ -51,16 +51,22 @@ def _model(model: str, vocab_size: int, num_classes: int, embed_dim: int, longes
     return build(WordCounts, **sizes)
 
 
-def _translating(run: Path) -> tuple[str, nn.Module]:
-    """The words that a translation reads, and its encoder, by itself.   ValueError if the run is none, or one in sub-words"""
+def _translating(run: Path, texts: Sequence[str], least: int) -> tuple[str, nn.Module]:
+    """The words that a translation reads, and after them those that occur in texts at least so often, which are all unknown to
+    it; and its encoder, by itself.   ValueError if the run is none, or one in sub-words
+    """
     task: Any = load(run / "model")
     if not isinstance(task, Transduction) or not isinstance(task.source, Words) or not hasattr(task.model, "encoder"):
         raise ValueError(f"encoder={run}: expected a run of seq2seq-tatoeba")
     read: Any = task.model.encoder
-    kept = build(Encoder, vocab_size=len(task.source), embed_dim=read.embedding.embedding_dim, hidden_dim=read.state_dim,
-                 num_layers=read.rnn.num_layers, dropout=0.0, cell=type(read.rnn).__name__.lower())  # fmt: skip
-    kept.load_state_dict(read.state_dict())
-    return " ".join(task.source.words[4:]), kept
+    known = dict.fromkeys(task.source.words[4:])
+    others = [word for word in frequent(texts, least).split() if word not in known]
+    kept = build(Encoder, vocab_size=len(task.source) + len(others), embed_dim=read.embedding.embedding_dim,
+                 hidden_dim=read.state_dim, num_layers=read.rnn.num_layers, dropout=0.0,
+                 cell=type(read.rnn).__name__.lower())  # fmt: skip
+    vector = read.embedding.weight
+    kept.load_state_dict(read.state_dict() | {"embedding.weight": torch.cat([vector, vector[UNK].expand(len(others), -1)])})
+    return " ".join([*known, *others]), kept
 
 
 def _known(texts: Sequence[str], least: int, vectors: Path | None) -> tuple[str, dict[str, Tensor], str]:
@@ -129,11 +135,11 @@ def sentiment(
     if vectors and model == "counts":
         raise ValueError(f"vectors={vectors}: counts of words have none; expected another model")
     if encoder and (vectors or model != "birnn"):
-        raise ValueError(f"encoder={encoder}: expected model=birnn and no vectors, its words are the encoder's")
+        raise ValueError(f"encoder={encoder}: expected model=birnn and no vectors")
     texts, vector, reading = CORPORA[corpus](), dict[str, Tensor](), None
     if encoder:
-        words, reading = _translating(encoder)
-        told = f"{len(words.split()):,}, those that {encoder} translates"
+        words, reading = _translating(encoder, [one.text for one in texts.train], least)
+        told = f"{len(words.split()):,}, those that {encoder} translates or that occur at least {least} times"
     else:
         words, vector, told = _known([one.text for one in texts.train], least, vectors)
     if vector:
