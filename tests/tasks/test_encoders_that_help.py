@@ -99,6 +99,7 @@ def test_a_classifier_reads_what_the_encoder_of_a_translation_makes_of_its_words
     writer = build(AttentionSeq2Seq, source_vocab_size=10, target_vocab_size=8, embed_dim=6, hidden_dim=8)
     translation = build(Transduction, model=writer, source_words=words, target_words="le film est bon").eval()
     task = sentiment(model="birnn", encoder=run_of(translation, tmp_path / "a")).task.eval()
+    assert len(sentiment(corpus="mr", labelled=31).train.fixed["label"].unique()) == 2  # MR lies class by class
     assert task.reader.words[:10] == translation.source.words
     batch = padded({"tokens": task.encode(["the film is good", "bad performances"])})
     assert int(batch["tokens"][1, 1]) >= 10  # the classifier knows a word that the translation does not

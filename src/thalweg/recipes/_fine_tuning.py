@@ -1,7 +1,7 @@
 """What recipes share that fine-tune an encoder of language."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from thalweg.adaptation.encoders import pretrained_encoder, small_encoder
 from thalweg.build import build
@@ -15,6 +15,17 @@ from thalweg.tasks.labelling import Labelling
 from thalweg.training import Experiment, Task
 from thalweg.training.optimisers import discriminative_adamw
 from thalweg.training.schedules import linear, warmup
+
+Example = TypeVar("Example")
+
+
+def few(examples: list[Example], labelled: int | None) -> list[Example]:
+    """So many of the examples, at even distances, since some lie class by class; all if that is None."""
+    if labelled is None:
+        return examples
+    if not 1 <= labelled <= len(examples):
+        raise ValueError(f"labelled={labelled}: expected 1 to {len(examples)}, the number of texts to learn from")
+    return [examples[place * len(examples) // labelled] for place in range(labelled)]
 
 
 def start_encoder(pretrained: str | None, texts: Callable[[], list[str]]) -> tuple[BERT, str]:
@@ -37,10 +48,8 @@ def fine_tuning(task: Task, train: Any, valid: Any, test: Any, monitor: str, enc
 
 def judging(texts: JudgedTexts, pretrained: str | None, *, pool: str, weighted: bool, frozen: bool, longest: int,
             labelled: int | None, epochs: float, batch_size: int, lr: float, backbone: float) -> Experiment:  # fmt: skip
-    """An encoder learns to judge texts or pairs of texts; from the first `labelled` alone, if that is given."""
-    if labelled is not None and not 1 <= labelled <= len(texts.train):
-        raise ValueError(f"labelled={labelled}: expected 1 to {len(texts.train)}, the number of texts to learn from")
-    train, pairs, score = texts.train[:labelled], texts.train[0].second is not None, not texts.classes
+    """An encoder learns to judge texts or pairs of texts; from `labelled` alone, if that is given."""
+    train, pairs, score = few(texts.train, labelled), texts.train[0].second is not None, not texts.classes
     encoder, tokenizer = start_encoder(pretrained, lambda: [side for one in train for side in one[:2] if side is not None])
     longest = min(longest, encoder.position.num_embeddings)
     model = build(OfText, backbone=encoder, num_outputs=len(texts.classes) or 1, pool=pool, weighted=weighted, frozen=frozen)

@@ -15,7 +15,7 @@ from thalweg.data.languages import LANGUAGES, meanings, photographed
 from thalweg.data.questions import Questions, own_questions, question_batches, xquad
 from thalweg.data.wordpieces import WordPieces
 from thalweg.models.language.fine_tuned import OfText, OfTokens
-from thalweg.recipes._fine_tuning import fine_tuning, judging, labelling, start_encoder
+from thalweg.recipes._fine_tuning import few, fine_tuning, judging, labelling, start_encoder
 from thalweg.tasks.extraction import Extraction
 from thalweg.tasks.judgement import AcrossLanguages
 from thalweg.training import Experiment
@@ -71,9 +71,7 @@ def multi30k_encoder(*, pretrained: str | None = None, frozen: bool = False, lab
     frozen, labelled, backbone: see sst2-encoder
     """
     texts, numbers = photographed()
-    if labelled is not None and not 1 <= labelled <= len(texts.train):
-        raise ValueError(f"labelled={labelled}: expected 1 to {len(texts.train)}, the number of texts to learn from")
-    learned = texts.train[:labelled]
+    learned = few(texts.train, labelled)
     # without a pre-trained encoder it knows the letters of all three languages at least
     encoder, tokenizer = start_encoder(pretrained, lambda: [one for said in meanings("multi30k")[0][:10_000] for one in said])
     model, pieces = build(OfText, backbone=encoder, num_outputs=len(texts.classes), frozen=frozen), WordPieces(tokenizer)

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from thalweg.models.language.textcnn import TextCNN
 from thalweg.models.language.word_counts import WordCounts
 from thalweg.models.sequence.long_reader import LongReader
 from thalweg.models.sequence.seq2seq import Encoder
-from thalweg.recipes._fine_tuning import judging
+from thalweg.recipes._fine_tuning import few, judging
 from thalweg.tasks.entailment import Entailment
 from thalweg.tasks.text_classification import TextClassification
 from thalweg.tasks.transduction import Transduction
@@ -121,6 +122,7 @@ def sentiment(
     longest: int = 400,
     vectors: Path | None = None,
     encoder: Path | None = None,
+    labelled: int | None = None,
 ) -> Experiment:
     """A network says whether a film review is positive or negative.   D2L 15.1-15.3
 
@@ -131,12 +133,14 @@ def sentiment(
     vectors: file or folder of word vectors to start from, such as GloVe's; words that occur once are known too where they have
     one, and a textCNN reads them by a second embedding too that stays as it is. Their size is embed_dim.
     encoder: a run of seq2seq-tatoeba; what its encoder makes of words is read by a birnn too (CoVe)
+    labelled: reviews to learn from; if not given, all
     """
     if vectors and model == "counts":
         raise ValueError(f"vectors={vectors}: counts of words have none; expected another model")
     if encoder and (vectors or model != "birnn"):
         raise ValueError(f"encoder={encoder}: expected model=birnn and no vectors")
     texts, vector, reading = CORPORA[corpus](), dict[str, Tensor](), None
+    texts = replace(texts, train=few(texts.train, labelled))
     if encoder:
         words, reading = _translating(encoder, [one.text for one in texts.train], least)
         told = f"{len(words.split()):,}, those that {encoder} translates or that occur at least {least} times"
