@@ -25,6 +25,7 @@ from thalweg.metrics import (
     RandomFeatures,
     SacreBLEU,
     Verification,
+    gleu,
 )
 
 
@@ -315,6 +316,23 @@ def test_bleu_of_phrases_is_counted_by_hand(translation, reference, score):
     bleu = PhraseBLEU()
     bleu.update([translation], [reference])
     assert bleu.compute().item() == pytest.approx(score, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "reference", "score"),
+    [
+        ("a b c", "a b c", 1.0),
+        ("a b", "a b c", 3 / 6),  # a, b and "a b" of what is to be said: a, b, c, two pairs and the whole
+        ("a b c d e", "a b", 3 / 14),  # of what is said
+        ("a a a", "a", 1 / 6),  # the reference has one a
+        ("c b a", "a b c", 3 / 6),
+        ("", "a", 0.0),
+        ("a", "", 0.0),
+        ("", "", 0.0),
+    ],
+)
+def test_gleu_is_the_lesser_of_what_is_right_and_what_is_said(words, reference, score):
+    assert gleu(words.split(), reference.split()) == pytest.approx(score)
 
 
 def test_bleu_of_phrases_is_the_mean_over_sentences():

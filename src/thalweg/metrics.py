@@ -121,6 +121,17 @@ class PhraseBLEU(MeanMetric):
         return score
 
 
+def gleu(words: Sequence[str], reference: Sequence[str], longest: int = 4) -> float:
+    """How much of a sentence is right and how much of the reference is said: the lesser of precision and recall, counted over
+    all runs of one to `longest` words together, each in the reference once; 0 to 1. It goes with BLEU, and is of one sentence.
+
+    Wu et al. 2016, "Google's neural machine translation system", arXiv:1609.08144, 4.
+    """
+    said, right = (Counter(tuple(side[place : place + n]) for n in range(1, longest + 1) for place in range(len(side) - n + 1))
+                   for side in (words, reference))  # fmt: skip
+    return (said & right).total() / max(1, said.total(), right.total())
+
+
 class SacreBLEU(SacreBLEUScore):
     """BLEU by which translations are compared, in percent: of texts as they are, cut into words in one agreed way.
 

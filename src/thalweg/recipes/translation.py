@@ -17,7 +17,7 @@ from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.metrics import SacreBLEU
 from thalweg.models.sequence.seq2seq import AttentionSeq2Seq, Seq2Seq
 from thalweg.models.sequence.transformer import Transformer
-from thalweg.tasks.self_critical import SelfCritical
+from thalweg.tasks.minimum_risk import MinimumRisk
 from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
@@ -94,11 +94,12 @@ def seq2seq_tatoeba(*, attention: bool = True, epochs: float = 3, batch_size: in
                         epochs=epochs, batch_size=batch_size, lr=lr, own=own)  # fmt: skip
 
 
-def reinforced_tatoeba(*, start: Path, epochs: float = 0.2, batch_size: int = 128, lr: float = 1e-4,
-                       cross_entropy: float = 0.1) -> Experiment:  # fmt: skip
+def reinforced_tatoeba(*, start: Path, epochs: float = 0.2, batch_size: int = 64, lr: float = 1e-4,
+                       cross_entropy: float = 0.1, temperature: float = 0.5, draws: int = 8) -> Experiment:  # fmt: skip
     """A translator goes on learning for BLEU itself, by what it draws and how that is judged.   LEE Transformer
 
     start: a run of seq2seq-tatoeba or transformer-tatoeba.   cross_entropy: weight of the loss that it has learned from.
+    temperature, draws: of the translations that are drawn for each sentence, see `MinimumRisk`
     """
     before: Any = load(start / "model")
     sides = [before.source, before.target] if isinstance(before, Transduction) else []
@@ -107,8 +108,8 @@ def reinforced_tatoeba(*, start: Path, epochs: float = 0.2, batch_size: int = 12
         raise ValueError(f"start={start}: expected a run of seq2seq-tatoeba or transformer-tatoeba")
     corpus = tatoeba_fra_eng(longest=8)
     train, valid, test = _streams(corpus, before.source, before.target, batch_size)
-    task = build(SelfCritical, model=before.model, source_words=known[0], target_words=known[1], longest=before.longest,
-                 cross_entropy=cross_entropy)  # fmt: skip
+    task = build(MinimumRisk, model=before.model, source_words=known[0], target_words=known[1], longest=before.longest,
+                 cross_entropy=cross_entropy, temperature=temperature, draws=draws)  # fmt: skip
     return Experiment(task=task, train=train, valid=valid, test=test, epochs=epochs, optimizer=adamw(lr, weight_decay=0.0),
                       schedule=linear(), clip=1.0, monitor="bleu", evaluate_every=max(1, round(epochs * len(train) / 8)),
                       notes=_notes(corpus, {}))  # fmt: skip
