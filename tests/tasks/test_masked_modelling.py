@@ -156,7 +156,7 @@ def test_a_small_encoder_learns_to_foretell_in_any_order():
 
 def test_electra_judges_every_token_and_only_the_generator_learns_to_fill_in():
     electra = build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder(), num_outputs=1),
-                    generator=build(MaskedEncoder, backbone=encoder(16)), tokenizer=TOKENIZER)  # fmt: skip
+                    generator=build(MaskedEncoder, backbone=encoder()), tokenizer=TOKENIZER)  # fmt: skip
     batch = stream().batch(0)
     logits, text, judged, replaced = electra.played(batch)
     assert torch.equal(text[~batch["hidden"]], batch["original"][~batch["hidden"]])
@@ -171,17 +171,25 @@ def test_electra_judges_every_token_and_only_the_generator_learns_to_fill_in():
     torch.testing.assert_close(total, filled - 7.5 * found, rtol=1e-4, atol=1e-3)
     assert int(count) == int(batch["hidden"].sum())
     judged.sum().backward()
-    assert all(p.grad is None for p in electra.generator.parameters())
+    judge, filler = electra.discriminator.reading.backbone, electra.generator.backbone
+    assert filler.embedding is judge.embedding  # a word is learned by both
+    tables = {id(part.weight) for part in (judge.embedding, judge.position, judge.segment)}
+    assert all(p.grad is None for p in electra.generator.parameters() if id(p) not in tables)
+    with pytest.raises(ValueError, match=r"generator: a table embedding of \(\d+, 16\), expected that of the discriminator"):
+        build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder(), num_outputs=1),
+              generator=build(MaskedEncoder, backbone=encoder(16)), tokenizer=TOKENIZER)  # fmt: skip
 
 
 @pytest.mark.slow
 def test_electra_finds_what_a_generator_has_replaced(tmp_path):
     electra = build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder(layers=2), num_outputs=1),
-                    generator=build(MaskedEncoder, backbone=encoder(16)), tokenizer=TOKENIZER)  # fmt: skip
+                    generator=build(MaskedEncoder, backbone=encoder()), tokenizer=TOKENIZER)  # fmt: skip
     found = trained(electra, 300)
     assert found["f1"] > 2 * found["base_f1"]
     save(electra.eval(), tmp_path)
     said = load(tmp_path).predict({"text": ["three three nine three three three ."]})["text"][0].split("\n")
     chances = {line.split()[0]: float(line.split()[1]) for line in said}
     assert max(chances, key=chances.get) == "nine"
-    assert torch.equal(pretrained_encoder(str(tmp_path))[0].embedding.weight, electra.discriminator.backbone.embedding.weight)
+    assert torch.equal(
+        pretrained_encoder(str(tmp_path))[0].embedding.weight, electra.discriminator.reading.backbone.embedding.weight
+    )

@@ -104,15 +104,14 @@ def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span
                       measured: int = 300) -> Experiment:  # fmt: skip
     """ELECTRA: a small encoder fills gaps in Wikipedia, a larger one learns to see where.   LEE BERT
 
-    masking, share, paragraphs, measured: see bert-wikitext2.   The encoder that fills gaps is a third as wide and half as deep.
+    masking, share, paragraphs, measured: see bert-wikitext2.   The encoder that fills gaps is a third as deep.
     """
     parts = _texts(paragraphs)
     encoder, tokenizer = small_encoder(parts[0], vocab_size=vocab_size, embed_dim=embed_dim, num_layers=num_layers,
                                        context=max(context, 128))  # fmt: skip
     pieces = WordPieces(tokenizer, marks=True)
-    width = max(32, embed_dim // 3 // 32 * 32)
-    small = build(BERT, vocab_size=len(pieces), context=max(context, 128), embed_dim=width, num_layers=max(1, num_layers // 2),
-                  num_heads=width // 32)  # fmt: skip
+    small = build(BERT, vocab_size=len(pieces), context=max(context, 128), embed_dim=embed_dim,
+                  num_layers=max(1, num_layers // 3), num_heads=max(1, embed_dim // 32))  # fmt: skip
     task = build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder, num_outputs=1),
                  generator=build(MaskedEncoder, backbone=small), tokenizer=tokenizer)  # fmt: skip
     return _pretraining(task, parts, pieces, updates, batch_size, lr, measured, context=context, masking=masking,

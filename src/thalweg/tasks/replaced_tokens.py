@@ -4,13 +4,15 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryF1Score
 
 from thalweg.data.wordpieces import WordPieces
 from thalweg.metrics import MeanLoss, Share
+from thalweg.models.language.fine_tuned import OfTokens
+from thalweg.models.language.masked import MaskedEncoder
 from thalweg.tasks.masked_modelling import hidden_tokens
 from thalweg.training import Task
 from thalweg.vocabulary import Batch
@@ -21,18 +23,26 @@ class ReplacedTokens(Task):
 
     loss = - sum_hidden log softmax(generator)[original] - weight sum_t log p(was t replaced?), a token that is filled in as it
     was counting as not replaced. All tokens teach, not only those hidden. The generator does not learn to deceive: no gradient
-    goes through what it draws.   weight: 7.5 is 50 times a mean over all tokens, where 15 % are hidden.
+    goes through what it draws. Both read by the same embeddings, which the generator teaches what words are like: each of its
+    guesses concerns all words, each judgement one.   weight: 7.5 is 50 times a mean over all tokens, where 15 % are hidden.
     batch: as of `thalweg.data.pretraining.Pretraining`.   discriminator: tokens, mask, segment -> [batch time 1].
     generator: see `MaskedEncoder`.   f1: of calling replaced what is so with a chance above `threshold`, about the share
     that is replaced, since few chances are above a half; base_f1: of saying so always.
+    ValueError if one is wider than the other or reads further.
     Clark, Luong, Le, Manning 2020, arXiv:2003.10555.
     """
 
     reads = "text"
 
-    def __init__(self, discriminator: nn.Module, generator: nn.Module, tokenizer: str, weight: float = 7.5,
+    def __init__(self, discriminator: OfTokens, generator: MaskedEncoder, tokenizer: str, weight: float = 7.5,
                  threshold: float = 0.15):  # fmt: skip
         super().__init__()
+        filler, judge = generator.backbone, discriminator.reading.backbone
+        for name in ("embedding", "position", "segment"):
+            own, shared = (tuple(getattr(encoder, name).weight.shape) for encoder in (filler, judge))
+            if own != shared:
+                raise ValueError(f"generator: a table {name} of {own}, expected that of the discriminator, {shared}")
+            setattr(filler, name, getattr(judge, name))
         self.discriminator, self.generator = discriminator, generator  # in this order: who asks for an encoder wants the first
         self.pieces, self.weight = WordPieces(tokenizer), weight
         self.metrics = MetricCollection(
