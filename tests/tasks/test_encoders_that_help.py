@@ -114,5 +114,6 @@ def test_a_classifier_reads_what_the_encoder_of_a_translation_makes_of_its_words
     other = run_of(build(BothWays, model=build(ELMo, vocab_size=7), words="a b c"), tmp_path / "b")
     with pytest.raises(ValueError, match=r"encoder=.*: expected a run of seq2seq-tatoeba"):
         sentiment(model="birnn", encoder=other)
-    with pytest.raises(ValueError, match=r"encoder=.*: a run of Transduction, expected one of elmo-ewt"):
-        tagger_ewt(encoder=tmp_path / "a", examples=10)
+    tagger = tagger_ewt(encoder=tmp_path / "a", examples=100).task
+    assert tagger.reader.words.words[:10] == translation.source.words
+    assert len(tagger.reader.words) > 10

@@ -1,17 +1,23 @@
 """What recipes share that fine-tune an encoder of language."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from thalweg.adaptation.encoders import pretrained_encoder, small_encoder
-from thalweg.build import build
+from thalweg.build import build, load
 from thalweg.data.judged import Judged, JudgedTexts, judged_texts
 from thalweg.data.labelled import Labelled, LabelledSentences
+from thalweg.data.pairs import UNK, Words
 from thalweg.data.wordpieces import WordPieces
 from thalweg.models.language.bert import BERT
 from thalweg.models.language.fine_tuned import OfText, OfWords
+from thalweg.models.sequence.seq2seq import Encoder
 from thalweg.tasks.judgement import Score, TextJudgement
 from thalweg.tasks.labelling import Labelling
+from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment, Task
 from thalweg.training.optimisers import discriminative_adamw
 from thalweg.training.schedules import linear, warmup
@@ -33,6 +39,25 @@ def start_encoder(pretrained: str | None, texts: Callable[[], list[str]]) -> tup
     if pretrained:
         return pretrained_encoder(pretrained)
     return small_encoder(texts(), vocab_size=4000, embed_dim=128, num_layers=2, context=512)
+
+
+def translating(run: Path, words: Sequence[str]) -> tuple[str, Encoder]:
+    """The words that a translation reads, and after them those of `words`, all of them unknown to it; and its encoder, alone.
+
+    ValueError if the run is none of a translation, or one in sub-words
+    """
+    task: Any = load(run / "model")
+    if not isinstance(task, Transduction) or not isinstance(task.source, Words) or not hasattr(task.model, "encoder"):
+        raise ValueError(f"encoder={run}: expected a run of seq2seq-tatoeba")
+    read: Any = task.model.encoder
+    known = dict.fromkeys(task.source.words[4:])
+    others = [word for word in words if word not in known]
+    kept: Any = build(Encoder, vocab_size=len(task.source) + len(others), embed_dim=read.embedding.embedding_dim,
+                      hidden_dim=read.state_dim, num_layers=read.rnn.num_layers, dropout=0.0,
+                      cell=type(read.rnn).__name__.lower())  # fmt: skip
+    vector = read.embedding.weight
+    kept.load_state_dict(read.state_dict() | {"embedding.weight": torch.cat([vector, vector[UNK].expand(len(others), -1)])})
+    return " ".join([*known, *others]), kept
 
 
 def fine_tuning(task: Task, train: Any, valid: Any, test: Any, monitor: str, encoder: BERT, pretrained: str | None, *,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from thalweg.adaptation.vectors import start_from
 from thalweg.build import build, load
@@ -23,7 +24,7 @@ from thalweg.data.streams import Padded
 from thalweg.data.word_vectors import read_vectors
 from thalweg.models.language.elmo import ELMo
 from thalweg.models.sequence.tagger import Tagger
-from thalweg.recipes._fine_tuning import labelling
+from thalweg.recipes._fine_tuning import labelling, translating
 from thalweg.tasks.both_ways import BothWays
 from thalweg.tasks.labelling import Labelling
 from thalweg.training import Experiment
@@ -33,21 +34,24 @@ from thalweg.training.schedules import linear, warmup
 MOST = 50_000  # of the words of a file of vectors: the most frequent
 
 
+def _read(run: Path, words: list[str]) -> tuple[str, nn.Module]:
+    """The words that are known and what is read of them: by both ways of a language model, or by who translates (CoVe)."""
+    before: Any = load(run / "model")
+    return (" ".join(before.words.words[4:]), before.model) if isinstance(before, BothWays) else translating(run, words)
+
+
 def _labelling(sentences: Labelled, monitor: str, *, objective: str, context: str, window: int, epochs: float,
                batch_size: int, lr: float, unknown: float = 0.0, encoder: Path | None = None,
                vectors: Path | None = None) -> Experiment:  # fmt: skip
     """A tagger learns labelled sentences; words that occur once are unknown, so that it learns what to make of such."""
     counts = Counter(word.lower() for sentence in sentences.train for word in sentence.words)
-    before: Any = load(encoder / "model") if encoder else None
-    if before is not None and not isinstance(before, BothWays):
-        raise ValueError(f"encoder={encoder}: a run of {type(before).__name__}, expected one of elmo-ewt")
     vector = dict(zip(*read_vectors(vectors, MOST), strict=True)) if vectors else {}
     often = {word for word in counts if counts[word] > 1} | {word for word in vector if word.split() == [word]}
-    known = " ".join(before.words.words[4:] if before else sorted(often))
+    known, reading = _read(encoder, sorted(often)) if encoder else (" ".join(sorted(often)), None)
     alphabet = "".join(sorted({letter for sentence in sentences.train for word in sentence.words for letter in word}))
     reader = Letters(known, alphabet)
     model = build(Tagger, vocab_size=len(reader.words), num_letters=2 + len(alphabet), num_labels=len(sentences.classes),
-                  context=context, window=window, unknown=unknown, **({"encoder": before.model} if before else {}),
+                  context=context, window=window, unknown=unknown, **({"encoder": reading} if reading else {}),
                   **({"embed_dim": len(next(iter(vector.values())))} if vectors else {}))  # fmt: skip
     if vectors:
         start_from([model.embedding], reader.words.words, vector)
@@ -85,7 +89,7 @@ def tagger_ewt(
 
     objective: what is learned, see `Labelling`.   context, unknown: what it sees of the sentence, and how, see `Tagger`.
     examples: labelled sentences that are learned from, if not all
-    encoder: a run of elmo-ewt, whose layers are read too
+    encoder: a run of elmo-ewt or of seq2seq-tatoeba, of which the layers, or what its encoder makes of words, are read too
     """
     sentences = english_web_treebank()
     sentences = sentences._replace(train=sentences.train[:examples])

@@ -5,17 +5,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from thalweg.adaptation.vectors import start_from
-from thalweg.build import build, load
+from thalweg.build import build
 from thalweg.data.classified import ClassifiedTexts, Text, imdb, movie_reviews, own_texts, sst2
 from thalweg.data.inference import RELATIONS, snli
 from thalweg.data.judged import by_number
-from thalweg.data.pairs import UNK, Words, frequent
+from thalweg.data.pairs import Words, frequent
 from thalweg.data.streams import Padded
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.data.word_vectors import read_vectors
@@ -24,11 +24,9 @@ from thalweg.models.language.decomposable_attention import DecomposableAttention
 from thalweg.models.language.textcnn import TextCNN
 from thalweg.models.language.word_counts import WordCounts
 from thalweg.models.sequence.long_reader import LongReader
-from thalweg.models.sequence.seq2seq import Encoder
-from thalweg.recipes._fine_tuning import few, judging
+from thalweg.recipes._fine_tuning import few, judging, translating
 from thalweg.tasks.entailment import Entailment
 from thalweg.tasks.text_classification import TextClassification
-from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
 from thalweg.training.schedules import linear, warmup
@@ -50,24 +48,6 @@ def _model(model: str, vocab_size: int, num_classes: int, embed_dim: int, longes
         case "transformer":
             return build(LongReader, **sizes, context=longest, embed_dim=embed_dim, num_heads=4)
     return build(WordCounts, **sizes)
-
-
-def _translating(run: Path, texts: Sequence[str], least: int) -> tuple[str, nn.Module]:
-    """The words that a translation reads, and after them those that occur in texts at least so often, which are all unknown to
-    it; and its encoder, by itself.   ValueError if the run is none, or one in sub-words
-    """
-    task: Any = load(run / "model")
-    if not isinstance(task, Transduction) or not isinstance(task.source, Words) or not hasattr(task.model, "encoder"):
-        raise ValueError(f"encoder={run}: expected a run of seq2seq-tatoeba")
-    read: Any = task.model.encoder
-    known = dict.fromkeys(task.source.words[4:])
-    others = [word for word in frequent(texts, least).split() if word not in known]
-    kept = build(Encoder, vocab_size=len(task.source) + len(others), embed_dim=read.embedding.embedding_dim,
-                 hidden_dim=read.state_dim, num_layers=read.rnn.num_layers, dropout=0.0,
-                 cell=type(read.rnn).__name__.lower())  # fmt: skip
-    vector = read.embedding.weight
-    kept.load_state_dict(read.state_dict() | {"embedding.weight": torch.cat([vector, vector[UNK].expand(len(others), -1)])})
-    return " ".join([*known, *others]), kept
 
 
 def _known(texts: Sequence[str], least: int, vectors: Path | None) -> tuple[str, dict[str, Tensor], str]:
@@ -142,7 +122,7 @@ def sentiment(
     texts, vector, reading = CORPORA[corpus](), dict[str, Tensor](), None
     texts = replace(texts, train=few(texts.train, labelled))
     if encoder:
-        words, reading = _translating(encoder, [one.text for one in texts.train], least)
+        words, reading = translating(encoder, frequent([one.text for one in texts.train], least).split())
         told = f"{len(words.split()):,}, those that {encoder} translates or that occur at least {least} times"
     else:
         words, vector, told = _known([one.text for one in texts.train], least, vectors)
