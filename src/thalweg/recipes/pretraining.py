@@ -100,11 +100,12 @@ def multilingual_bert(*, corpus: Literal["multi30k", "tatoeba"] = "multi30k", up
 
 def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span"] = "token", updates: int = 10_000,
                       batch_size: int = 32, context: int = 96, vocab_size: int = 8000, embed_dim: int = 192,
-                      num_layers: int = 4, lr: float = 1e-3, share: float = 0.15, paragraphs: int | None = None,
-                      measured: int = 300) -> Experiment:  # fmt: skip
+                      num_layers: int = 4, lr: float = 1e-3, share: float = 0.15, weight: float = 7.5,
+                      paragraphs: int | None = None, measured: int = 300) -> Experiment:  # fmt: skip
     """ELECTRA: a small encoder fills gaps in Wikipedia, a larger one learns to see where.   LEE BERT
 
     masking, share, paragraphs, measured: see bert-wikitext2.   The encoder that fills gaps is a third as deep.
+    weight: of the judgements beside the gaps, see `ReplacedTokens`
     """
     parts = _texts(paragraphs)
     encoder, tokenizer = small_encoder(parts[0], vocab_size=vocab_size, embed_dim=embed_dim, num_layers=num_layers,
@@ -113,7 +114,7 @@ def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span
     small = build(BERT, vocab_size=len(pieces), context=max(context, 128), embed_dim=embed_dim,
                   num_layers=max(1, num_layers // 3), num_heads=max(1, embed_dim // 32))  # fmt: skip
     task = build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder, num_outputs=1),
-                 generator=build(MaskedEncoder, backbone=small), tokenizer=tokenizer)  # fmt: skip
+                 generator=build(MaskedEncoder, backbone=small), tokenizer=tokenizer, weight=weight)  # fmt: skip
     return _pretraining(task, parts, pieces, updates, batch_size, lr, measured, context=context, masking=masking,
                         share=share)  # fmt: skip
 
