@@ -63,6 +63,14 @@ def test_reading_the_catalogue_imports_no_torch(words):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_system_that_nobody_can_rebuild_has_an_entry_that_says_so(capsys):
+    cli.main(["show", "gpt-4"])
+    shown = capsys.readouterr().out
+    assert "Neither its size nor its data were published" in " ".join(shown.split())
+    assert "LBDL 3.7" in shown
+    assert "OpenAI" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
