@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 import torch
 from torch.testing import assert_close
 
@@ -69,6 +70,8 @@ def test_its_gradient_is_that_of_the_mean_reward_of_the_distinct_targets_drawn(m
     expected.backward()
     for name, parameter in model.named_parameters():
         assert_close(found[name], parameter.grad, msg=name)
+    with pytest.raises(ValueError, match="draws=1: expected at least 2"):
+        build(MinimumRisk, model=model, source_words=WORDS, target_words=WORDS, draws=1)
 
 
 def test_what_is_drawn_is_drawn_from_the_model_and_ends_where_it_ends():

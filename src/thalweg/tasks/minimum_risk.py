@@ -27,12 +27,14 @@ class MinimumRisk(Transduction):
     - sum_k q_k (r_k - sum_j q_j r_j) grad log p(y_k).
     temperature: below 1, since the best is what is asked for, and not what a model might say now and then.
     cross_entropy: weight of the loss of `Transduction`, which keeps the model a language model.
-    The other arguments are those of `Transduction`.
+    The other arguments are those of `Transduction`.   ValueError for fewer than 2 draws, of which none is better than the mean.
     """
 
     def __init__(self, model: nn.Module, source_words: str, target_words: str, longest: int = 50, cross_entropy: float = 0.1,
                  temperature: float = 0.5, draws: int = 8):  # fmt: skip
         super().__init__(model, source_words, target_words, longest)
+        if draws < 2:
+            raise ValueError(f"draws={draws}: expected at least 2")
         self.cross_entropy, self.temperature, self.draws = cross_entropy, temperature, draws
 
     def rewards(self, written: Tensor, target: Tensor) -> Tensor:
@@ -48,7 +50,8 @@ class MinimumRisk(Transduction):
         self.eval()  # what is drawn and what is praised is the model as it is used
         drawn = sample_targets(cast(EncoderDecoder, self.model), *source, bos=BOS, eos=EOS, pad=PAD, length=self.longest,
                                temperature=self.temperature)  # fmt: skip
-        logits = self.model(*source, pad(drawn[:, :-1], (1, 0), value=BOS))
+        with torch.backends.cudnn.flags(enabled=False):  # whose recurrent layers have no gradient but in training
+            logits = self.model(*source, pad(drawn[:, :-1], (1, 0), value=BOS))
         self.train()
         q = self.shares(logits, drawn)
         r = self.rewards(drawn, batch["target_tokens"][:, 1:]).view_as(q)
