@@ -117,3 +117,7 @@ def test_a_classifier_reads_what_the_encoder_of_a_translation_makes_of_its_words
     tagger = tagger_ewt(encoder=tmp_path / "a", examples=100).task
     assert tagger.reader.words.words[:10] == translation.source.words
     assert len(tagger.reader.words) > 10
+    with pytest.raises(
+        ValueError, match=r"encoder=.*: a run of TextClassification, expected one of elmo-ewt or seq2seq-tatoeba"
+    ):
+        tagger_ewt(encoder=tmp_path, examples=10)

@@ -27,6 +27,7 @@ from thalweg.models.sequence.tagger import Tagger
 from thalweg.recipes._fine_tuning import labelling, translating
 from thalweg.tasks.both_ways import BothWays
 from thalweg.tasks.labelling import Labelling
+from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment
 from thalweg.training.optimisers import adamw
 from thalweg.training.schedules import linear, warmup
@@ -37,7 +38,11 @@ MOST = 50_000  # of the words of a file of vectors: the most frequent
 def _read(run: Path, words: list[str]) -> tuple[str, nn.Module]:
     """The words that are known and what is read of them: by both ways of a language model, or by who translates (CoVe)."""
     before: Any = load(run / "model")
-    return (" ".join(before.words.words[4:]), before.model) if isinstance(before, BothWays) else translating(run, words)
+    if isinstance(before, BothWays):
+        return " ".join(before.words.words[4:]), before.model
+    if not isinstance(before, Transduction):
+        raise ValueError(f"encoder={run}: a run of {type(before).__name__}, expected one of elmo-ewt or seq2seq-tatoeba")
+    return translating(run, words)
 
 
 def _labelling(sentences: Labelled, monitor: str, *, objective: str, context: str, window: int, epochs: float,

@@ -15,8 +15,8 @@ from thalweg.training.schedules import linear, warmup
 
 
 def nnlm_ptb(*, model: Literal["nnlm", "lbl"] = "nnlm", hierarchical: bool = False, order: int = 6, embed_dim: int = 200,
-             hidden_dim: int = 400, dropout: float = 0.3, epochs: float = 12, batch_size: int = 64, context: int = 64,
-             lr: float = 2e-3, weight_decay: float = 0.0, measured: int | None = None) -> Experiment:  # fmt: skip
+             hidden_dim: int = 400, dropout: float = 0.4, epochs: float = 9, batch_size: int = 16, context: int = 64,
+             lr: float = 1e-3, weight_decay: float = 0.0, measured: int | None = None) -> Experiment:  # fmt: skip
     """A network foretells the next word of the Wall Street Journal from the five before it.   LEE: LM
 
     model: nnlm, with a layer of tanh of hidden_dim units; or lbl, the log-bilinear one, of embed_dim alone.
