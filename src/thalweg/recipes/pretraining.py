@@ -33,10 +33,11 @@ def _texts(paragraphs: int | None) -> tuple[list[str], list[str], list[str]]:
 
 
 def _pretraining(task: Task, parts: tuple[list[str], list[str], list[str]], pieces: WordPieces, updates: int, batch_size: int,
-                 lr: float, measured: int, **how: Any) -> Experiment:  # fmt: skip
+                 lr: float, measured: int, masking: str, measured_masking: str | None = None,
+                 **how: Any) -> Experiment:  # fmt: skip
     """The task learns from pairs of sentences; measured: paragraphs for validation, and for tests."""
-    train = Pretraining(parts[0], pieces, batch_size, shuffle=True, **how)
-    valid, test = (Pretraining(part[:measured], pieces, 64, **how) for part in parts[1:])
+    train = Pretraining(parts[0], pieces, batch_size, masking=masking, shuffle=True, **how)
+    valid, test = (Pretraining(part[:measured], pieces, 64, masking=measured_masking or masking, **how) for part in parts[1:])
     notes = {"pairs": f"train {train.size:,}, valid {valid.size:,}, test {test.size:,}, {len(pieces):,} pieces of words",
              "parameters": f"{sum(p.numel() for p in task.parameters()):,}"}  # fmt: skip
     return Experiment(task=task, train=train, valid=valid, test=test, steps=updates, clip=1.0, monitor="loss",
@@ -45,7 +46,8 @@ def _pretraining(task: Task, parts: tuple[list[str], list[str], list[str]], piec
 
 
 def bert_wikitext2(*, objective: Literal["mlm", "nsp", "sop", "unilm", "permutation"] = "mlm",
-                   masking: Literal["token", "whole-word", "entity", "span"] = "token", updates: int = 10_000,
+                   masking: Literal["token", "whole-word", "entity", "span"] = "token",
+                   measured_masking: Literal["token", "whole-word", "entity", "span"] | None = None, updates: int = 10_000,
                    batch_size: int = 32, context: int = 96, vocab_size: int = 8000, embed_dim: int = 192, num_layers: int = 4,
                    lr: float = 1e-3, share: float = 0.15, paragraphs: int | None = None,
                    measured: int = 300) -> Experiment:  # fmt: skip
@@ -55,6 +57,7 @@ def bert_wikitext2(*, objective: Literal["mlm", "nsp", "sop", "unilm", "permutat
     unilm reads both ways, backwards only, or a first text whole and a second backwards, in turn; permutation tells hidden
     tokens one after the other in any order, by a stream of queries, as XLNet
     masking: what is hidden together; of spans a second head tells the tokens by the borders alone, as SpanBERT
+    measured_masking: of validation and tests, to compare what was learned by other maskings; if not given, the same
     share: of the tokens that are hidden
     paragraphs: to learn from; if not given, all
     measured: paragraphs for validation, and for tests
@@ -68,7 +71,7 @@ def bert_wikitext2(*, objective: Literal["mlm", "nsp", "sop", "unilm", "permutat
     counts = Counter(token for paragraph in parts[0][:2000] for token in pieces.encode([paragraph])[0].ids[1:-1])
     task = build(MaskedModelling, model=model, tokenizer=tokenizer, frequent=counts.most_common(1)[0][0])
     return _pretraining(task, parts, pieces, updates, batch_size, lr, measured, context=context, objective=objective,
-                        masking=masking, share=share)  # fmt: skip
+                        masking=masking, measured_masking=measured_masking, share=share)  # fmt: skip
 
 
 def multilingual_bert(*, corpus: Literal["multi30k", "tatoeba"] = "multi30k", updates: int = 6000, batch_size: int = 64,
