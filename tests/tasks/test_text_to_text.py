@@ -86,3 +86,5 @@ def test_real_tasks_are_named_and_their_answers_known():
         assert one.source.startswith(f"{kind.name}: ")
         assert not kind.answers or one.target in kind.answers
     assert not {one.source for one in train} & {one.source for one in test}
+    translated = [one.source.removeprefix(f"{KINDS[0].name}: ").split() for one in train if not one.task]
+    assert {len(words) for words in translated} >= {2, 5, 8}  # the corpus lies in the order of length

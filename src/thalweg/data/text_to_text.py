@@ -37,7 +37,8 @@ KINDS = (
 def assignments(limit: int | None = None, measured: int | None = None) -> tuple[list[Assignment], ...]:
     """Short sentences to translate, film reviews to judge and pairs of sentences to compare: train, validation, test.
 
-    limit: of each task to learn from, measured: of each for validation, and for tests, at most; all if None.
+    limit: of each task to learn from, measured: of each for validation, and for tests, at most; all if None. They are taken
+    at even distances, since some corpora lie in an order, and a limit keeps the largest from having all the say.
     Raffel et al. 2019, arXiv:1910.10683, have larger tasks of these and further kinds.
     """
     pairs, reviews, inferences = tatoeba_fra_eng(longest=8), sst2(), snli()
@@ -50,8 +51,14 @@ def assignments(limit: int | None = None, measured: int | None = None) -> tuple[
         ]
         most = limit if part == "train" else measured
         parts.append([Assignment(f"{kind.name}: {source}", target, number) for number, kind in enumerate(KINDS)
-                      for source, target in texts[number][:most]])  # fmt: skip
+                      for source, target in _spread(texts[number], most)])  # fmt: skip
     return tuple(parts)
+
+
+def _spread(texts: list[tuple[str, str]], most: int | None) -> list[tuple[str, str]]:
+    """So many of them at most, at even distances."""
+    count = len(texts) if most is None else min(most, len(texts))
+    return [texts[place * len(texts) // count] for place in range(count)]
 
 
 class Assignments(Pairs):
