@@ -15,6 +15,7 @@ from thalweg.training.optimisers import (
     OPTIMISERS,
     adabound,
     adadelta,
+    adafactor,
     adagrad,
     adam,
     adamax,
@@ -197,6 +198,23 @@ def lamb_formula(w, gs, l):
         yield w
 
 
+def adafactor_formula(w, gs, l):
+    rows = columns = 0.0
+    for t, g in enumerate(gs, 1):
+        size = max(1e-3, w.square().mean().sqrt())
+        w = w - LR * l * w
+        forgotten = t**-0.8
+        if w.ndim >= 2:
+            rows = (1 - forgotten) * rows + forgotten * g.square().mean(-1, keepdim=True)
+            columns = (1 - forgotten) * columns + forgotten * g.square().mean(-2, keepdim=True)
+            v = rows * columns / rows.mean(-2, keepdim=True)
+        else:
+            v = rows = (1 - forgotten) * rows + forgotten * g.square()
+        u = g / v.sqrt()
+        w = w - min(LR, 1 / math.sqrt(t)) * size * u / max(1, u.square().mean().sqrt())
+        yield w
+
+
 CASES = {
     "momentum": (sgd(LR, momentum=0.9, weight_decay=DECAY), momentum_formula),
     "nesterov": (sgd(LR, momentum=0.9, nesterov=True, weight_decay=DECAY), nesterov_formula),
@@ -205,6 +223,7 @@ CASES = {
     "adagrad": (adagrad(LR, weight_decay=DECAY), adagrad_formula),
     "rmsprop": (rmsprop(LR, alpha=0.95, momentum=0.5, weight_decay=DECAY), rmsprop_formula),
     "adadelta": (adadelta(weight_decay=DECAY), adadelta_formula),
+    "adafactor": (adafactor(LR, weight_decay=DECAY), adafactor_formula),
     "adam": (adam(LR, betas=BETAS), lambda w, gs, l: adam_formula(w, gs, 0.0)),
     "amsgrad": (adam(LR, betas=BETAS, amsgrad=True), amsgrad_formula),
     "adamw": (adamw(LR, betas=BETAS, weight_decay=DECAY), adam_formula),
@@ -256,7 +275,7 @@ def walked(module, optimizer, slopes):
 
 
 def by_formula(formula, w, gs, l):
-    if formula in (lars_formula, lamb_formula):
+    if formula in (lars_formula, lamb_formula, adafactor_formula):
         return torch.stack(list(formula(w, gs, l)))
     flat = [
         list(formula(a, g.tolist(), l))
@@ -394,6 +413,7 @@ def test_means_that_keep_everything_or_less_than_nothing_are_refused(name, betas
         (sgd, {"momentum": 1.0}, r"momentum=1\.0: expected in \[0, 1\)"),
         (sgdw, {"weight_decay": -1.0}, r"weight_decay=-1\.0: expected at least 0"),
         (rmsprop, {"alpha": 1.0}, r"alpha=1\.0: expected in \[0, 1\)"),
+        (adafactor, {"beta2_decay": 0.8}, r"beta2_decay=0\.8: expected at most 0"),
         (adadelta, {"rho": -0.5}, r"rho=-0\.5: expected in \[0, 1\)"),
         (yogi, {"eps": -1.0}, r"eps=-1\.0: expected at least 0"),
         (adabound, {"final_lr": 0.0}, r"final_lr=0\.0: expected more than 0"),

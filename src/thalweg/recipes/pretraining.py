@@ -20,7 +20,7 @@ from thalweg.tasks.multilingual import MultilingualModelling
 from thalweg.tasks.replaced_tokens import ReplacedTokens
 from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment, Task
-from thalweg.training.optimisers import adamw
+from thalweg.training.optimisers import adafactor, adamw
 from thalweg.training.schedules import linear, warmup
 
 
@@ -132,7 +132,7 @@ def restoring_wikitext2(
     vocab_size: int = 4000,
     embed_dim: int = 128,
     num_layers: int = 2,
-    lr: float = 2e-3,
+    lr: float | None = None,
     paragraphs: int | None = None,
     measured: int = 100,
 ) -> Experiment:
@@ -142,6 +142,7 @@ def restoring_wikitext2(
     written; or mass, a fragment of half the text
     model: transformer, or t5, whose places are told by biases of their distance; for text-to-text to go on from
     longest: sub-words of a text
+    lr: of AdamW, or of Adafactor, by which t5 learns; if not given, 0.002 and 0.02
     paragraphs: to learn from; if not given, all
     measured: texts for validation, and for tests, that are restored
     """
@@ -163,11 +164,13 @@ def restoring_wikitext2(
     restorer: T5 | Transformer
     if model == "t5":
         restorer = build(T5, vocab_size=len(subwords), head_dim=32, hidden_dim=4 * embed_dim, **size)
+        optimizer = adafactor(0.02 if lr is None else lr)
     else:
         restorer = build(Transformer, source_vocab_size=len(subwords), target_vocab_size=len(subwords), shared=True, **size)
+        optimizer = adamw(2e-3 if lr is None else lr, betas=(0.9, 0.98), weight_decay=0.01)
     task = build(Transduction, model=restorer, tokenizer=text, longest=2 * longest, beam=1)
     notes = {"texts": f"train {train.size:,}, valid {valid.size:,}, test {test.size:,}, {len(subwords):,} sub-words",
              "parameters": f"{sum(p.numel() for p in restorer.parameters()):,}"}  # fmt: skip
     return Experiment(task=task, train=train, valid=valid, test=test, steps=updates, clip=1.0, monitor="loss",
-                      optimizer=adamw(lr, betas=(0.9, 0.98), weight_decay=0.01), schedule=warmup(0.1, linear()),
-                      evaluate_every=max(1, updates // 5), notes=notes)  # fmt: skip
+                      optimizer=optimizer, schedule=warmup(0.1, linear()), evaluate_every=max(1, updates // 5),
+                      notes=notes)  # fmt: skip

@@ -24,8 +24,9 @@ from thalweg.vocabulary import Batch
 # The learning rate in the middle of those that a racer tries.
 MIDDLE = {
     "sgd": 0.1, "momentum": 0.03, "nesterov": 0.03, "sgdw": 0.03, "adagrad": 0.03, "rmsprop": 3e-3, "adadelta": 1.0,
-    "adam": 3e-3, "amsgrad": 3e-3, "adamax": 3e-3, "nadam": 3e-3, "radam": 3e-3, "adamw": 3e-3, "yogi": 0.01, "adabound": 3e-3,
-    "amsbound": 3e-3, "swats": 3e-3, "lars": 1.0, "lamb": 0.01, "muon": 0.01, "lookahead": 3e-3, "gradient_noise": 0.03,
+    "adafactor": 0.03, "adam": 3e-3, "amsgrad": 3e-3, "adamax": 3e-3, "nadam": 3e-3, "radam": 3e-3, "adamw": 3e-3,
+    "yogi": 0.01, "adabound": 3e-3, "amsbound": 3e-3, "swats": 3e-3, "lars": 1.0, "lamb": 0.01, "muon": 0.01,
+    "lookahead": 3e-3, "gradient_noise": 0.03,
 }  # fmt: skip
 RACERS = {
     **OPTIMISERS,

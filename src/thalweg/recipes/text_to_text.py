@@ -11,21 +11,21 @@ from thalweg.models.sequence.t5 import T5
 from thalweg.tasks.text_to_text import TextToText
 from thalweg.tasks.transduction import Transduction
 from thalweg.training import Experiment
-from thalweg.training.optimisers import adamw
+from thalweg.training.optimisers import adafactor
 from thalweg.training.schedules import linear, warmup
 
 
-def text_to_text(*, pretrained: Path | None = None, updates: int = 8000, batch_size: int = 64, vocab_size: int = 8000,
-                 embed_dim: int = 192, num_layers: int = 3, dropout: float = 0.1, lr: float = 2e-3, limit: int | None = None,
+def text_to_text(*, pretrained: Path | None = None, updates: int = 3000, batch_size: int = 64, vocab_size: int = 4000,
+                 embed_dim: int = 128, num_layers: int = 2, dropout: float = 0.1, lr: float = 0.02, limit: int = 7000,
                  measured: int = 400) -> Experiment:  # fmt: skip
     """One T5 translates, judges film reviews and says what follows from what, as the first words of a text ask it.   LEE BERT
 
     pretrained: a run of restoring-wikitext2 or of this; if not given, a T5 of vocab_size, embed_dim, num_layers and dropout
     learns from nothing
-    limit: texts of each task to learn from; if not given, all
+    limit: texts of each task to learn from at most: of translations there are more than of all else
     measured: texts of each task for validation, and for tests
     """
-    if limit is not None and limit < 1:
+    if limit < 1:
         raise ValueError(f"limit={limit}: expected at least 1")
     train, valid, test = assignments(limit, measured)
     if pretrained:
@@ -47,7 +47,7 @@ def text_to_text(*, pretrained: Path | None = None, updates: int = 8000, batch_s
     notes["parameters"] = f"{sum(p.numel() for p in model.parameters()):,}, " + (
         f"from {pretrained}" if pretrained else "that have learned nothing before (see --pretrained)")  # fmt: skip
     return Experiment(task=task, train=learned, valid=Assignments(valid, subwords, 100), test=Assignments(test, subwords, 100),
-                      steps=updates, clip=1.0, monitor="loss", optimizer=adamw(lr, betas=(0.9, 0.98), weight_decay=0.01),
+                      steps=updates, clip=1.0, monitor="loss", optimizer=adafactor(lr),
                       schedule=warmup(0.1, linear()), evaluate_every=max(1, updates // 5), notes=notes)  # fmt: skip
 
 

@@ -19,9 +19,9 @@ from thalweg.training.optimisers.groups import MakeOptimizer, check, decayed, tr
 from thalweg.training.optimisers.layerwise import lamb, lars
 
 __all__ = [
-    "OPTIMISERS", "MakeOptimizer", "Together", "adabound", "adadelta", "adagrad", "adam", "adamax", "adamw", "centralised",
-    "decayed", "discriminative_adamw", "gradient_noise", "lamb", "lars", "lookahead", "muon", "nadam", "parts", "radam",
-    "rmsprop", "sgd", "sgdw", "swats", "yogi",
+    "OPTIMISERS", "MakeOptimizer", "Together", "adabound", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw",
+    "centralised", "decayed", "discriminative_adamw", "gradient_noise", "lamb", "lars", "lookahead", "muon", "nadam", "parts",
+    "radam", "rmsprop", "sgd", "sgdw", "swats", "yogi",
 ]  # fmt: skip
 
 
@@ -81,6 +81,20 @@ def adadelta(lr: float = 1.0, *, rho: float = 0.9, eps: float = 1e-6, weight_dec
     """
     check(lr=lr, rho=rho, eps=eps, weight_decay=weight_decay)
     return lambda module: torch.optim.Adadelta(decayed(trainable(module), weight_decay), lr=lr, rho=rho, eps=eps)
+
+
+def adafactor(lr: float = 0.01, *, beta2_decay: float = -0.8, weight_decay: float = 0.0) -> MakeOptimizer:
+    """Steps relative to the size of what they change, by squares of which a matrix keeps its rows' and columns' means alone.
+
+    r, c: running means of g^2 over each row and each column, that forget t^beta2_decay of themselves;   V = r c / mean(r);
+    u = g / sqrt(V), at most of rms 1;   w = w - lr weight_decay w - min(lr, 1 / sqrt(t)) max(0.001, rms(w)) u
+    What T5 is made for, whose embeddings are of size 1 and whose queries are small: one rate in Adam is too slow for those or
+    too fast for these.   Shazeer, Stern 2018, arXiv:1804.04235.
+    """
+    check(lr=lr, weight_decay=weight_decay)
+    if beta2_decay > 0:
+        raise ValueError(f"beta2_decay={beta2_decay}: expected at most 0")
+    return lambda module: torch.optim.Adafactor(decayed(trainable(module), weight_decay), lr=lr, beta2_decay=beta2_decay)
 
 
 def adam(lr: float, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, amsgrad: bool = False) -> MakeOptimizer:
@@ -207,6 +221,7 @@ OPTIMISERS: Mapping[str, Callable[..., MakeOptimizer]] = {
     "adagrad": adagrad,
     "rmsprop": rmsprop,
     "adadelta": adadelta,
+    "adafactor": adafactor,
     "adam": adam,
     "amsgrad": partial(adam, amsgrad=True),
     "adamax": adamax,
