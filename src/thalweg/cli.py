@@ -118,9 +118,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _flag(kind: str):
     """Type, choices and name of a flag from an annotation."""
+    kind = kind.removesuffix(" | None")
     if kind.startswith("Literal["):
         return {"choices": list(ast.literal_eval("(" + kind[8:-1] + ",)"))}
-    kind = kind.removesuffix(" | None")
     if kind == "bool":
         return {"action": argparse.BooleanOptionalAction}
     types = {"int": int, "float": float, "str": str, "Path": Path}

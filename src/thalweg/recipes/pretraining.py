@@ -116,7 +116,7 @@ def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span
     pieces = WordPieces(tokenizer, marks=True)
     small = build(BERT, vocab_size=len(pieces), context=max(context, 128), embed_dim=embed_dim,
                   num_layers=max(1, num_layers // 3), num_heads=max(1, embed_dim // 32))  # fmt: skip
-    task = build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder, num_outputs=1),
+    task = build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder, num_outputs=1, hidden_dim=embed_dim),
                  generator=build(MaskedEncoder, backbone=small), tokenizer=tokenizer, weight=weight)  # fmt: skip
     return _pretraining(task, parts, pieces, updates, batch_size, lr, measured, context=context, masking=masking,
                         share=share)  # fmt: skip

@@ -50,6 +50,15 @@ def test_tokens_are_judged_each_by_itself():
     equal_with_gradients(model(*texts()), said, [p for p in model.parameters() if p.requires_grad])
 
 
+def test_tokens_may_be_judged_by_a_perceptron():
+    model = OfTokens(encoder(), 2, hidden_dim=5, dropout=0.0).double().eval()
+    first, _, last = model.head
+    assert first.weight.shape == (5, model.reading.backbone.embedding.embedding_dim)
+    hidden = model.reading.backbone(*texts()) @ first.weight.T + first.bias
+    said = hidden * torch.special.ndtr(hidden) @ last.weight.T + last.bias  # gelu(x) = x P(X <= x)
+    equal_with_gradients(model(*texts()), said, [p for p in model.parameters() if p.requires_grad])
+
+
 def test_words_are_judged_by_their_first_pieces_in_the_text_that_all_pieces_are():
     reader, pieces = WordsInPieces(TOKENIZER), WordPieces(TOKENIZER)
     model = OfWords(encoder(), 3, begin=pieces.cls, end=pieces.sep, dropout=0.0).eval()

@@ -87,13 +87,17 @@ class OfText(nn.Module):
 class OfTokens(nn.Module):
     """tokens, mask, segment [batch time] -> [batch time output]: logits = W x_t + b at every token.
 
-    weighted, frozen: see `Reading`.
+    hidden_dim: of a perceptron in place of that, logits = W_2 gelu(W_1 x_t + b_1) + b_2; where one judgement is all that is
+    asked, a linear head would leave of the last layer one direction alone.   weighted, frozen: see `Reading`.
     """
 
-    def __init__(self, backbone: BERT, num_outputs: int, weighted: bool = False, frozen: bool = False, dropout: float = 0.1):
+    def __init__(self, backbone: BERT, num_outputs: int, hidden_dim: int | None = None, weighted: bool = False,
+                 frozen: bool = False, dropout: float = 0.1):  # fmt: skip
         super().__init__()
-        self.reading = Reading(backbone, weighted, frozen)
-        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(backbone.embedding.embedding_dim, num_outputs)
+        self.reading, embed_dim = Reading(backbone, weighted, frozen), backbone.embedding.embedding_dim
+        hidden = [] if hidden_dim is None else [nn.Linear(embed_dim, hidden_dim), nn.GELU()]
+        self.dropout, last = nn.Dropout(dropout), nn.Linear(hidden_dim or embed_dim, num_outputs)
+        self.head = nn.Sequential(*hidden, last) if hidden else last
         backbone.pooler.requires_grad_(False)
 
     def forward(
