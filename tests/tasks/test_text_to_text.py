@@ -47,12 +47,16 @@ def test_each_task_is_measured_by_its_own_texts(monkeypatch):
     right = batch["target_tokens"][:, 1:].clone()
     wrong = ((batch["task"] == 1) & (torch.arange(48) < 24)).nonzero().flatten()
     right[wrong] = torch.tensor([[EOS] + [PAD] * (right.shape[1] - 1)])
+    swap = int((batch["task"] == 0).nonzero()[0])
+    first = SUBWORDS.encode(SUBWORDS.decode(batch["target_tokens"][swap].tolist()).split()[0])  # one of two words
+    right[swap] = torch.cat([first, torch.full([right.shape[1] - len(first)], PAD)])
     monkeypatch.setattr(modelling, "write", lambda *_: right)
     modelling.evaluate(batch)
     found = {name: float(value.compute()) for name, value in modelling.metrics.items()}
-    assert found.keys() == {"loss", "sacrebleu_swap", "accuracy_same", "accuracy_first"}
+    assert found.keys() == {"loss", "score", "sacrebleu_swap", "accuracy_same", "accuracy_first"}
     assert found["accuracy_first"] == 1
     assert found["accuracy_same"] == pytest.approx(1 - len(wrong) / 16)
+    assert found["score"] == pytest.approx(1 - (len(wrong) + 2 / 3) / 48)  # one of three runs of words
     logits = modelling.model(batch["source_tokens"], batch["source_mask"], batch["target_tokens"][:, :-1])
     total, count = (number.detach() for number in modelling.loss(batch))
     told = logits.log_softmax(-1).gather(2, batch["target_tokens"][:, 1:, None])[..., 0][batch["target_mask"][:, 1:]]

@@ -47,7 +47,7 @@ def text_to_text(*, pretrained: Path | None = None, updates: int = 3000, batch_s
     notes["parameters"] = f"{sum(p.numel() for p in model.parameters()):,}, " + (
         f"from {pretrained}" if pretrained else "that have learned nothing before (see --pretrained)")  # fmt: skip
     return Experiment(task=task, train=learned, valid=Assignments(valid, subwords, 100), test=Assignments(test, subwords, 100),
-                      steps=updates, clip=1.0, monitor="loss", optimizer=adafactor(lr),
+                      steps=updates, clip=1.0, monitor="score", optimizer=adafactor(lr),
                       schedule=warmup(0.1, linear()), evaluate_every=max(1, updates // 5), notes=notes)  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from torchmetrics import MetricCollection
 
 from thalweg import figures
-from thalweg.metrics import MeanLoss, SacreBLEU, Share
+from thalweg.metrics import MeanLoss, SacreBLEU, Share, gleu
 from thalweg.tasks.transduction import Transduction
 from thalweg.vocabulary import Batch
 
@@ -20,6 +20,8 @@ class TextToText(Transduction):
     loss: as of `Transduction`.   batch: task [batch] too, the number of each pair's.   tokenizer: see `Subwords`.
     tasks: what each is called.   answers: what may be written, of each; of a task with answers accuracy_TASK is the share of
     texts that are written as they should be, of one without (any text) it is sacrebleu_TASK. TASK is the first word.
+    score: the mean over all texts of 1 for a right answer, of `gleu` for any text. The best weights are those of the best
+    score: the loss rises with the certainty of what is wrong, while more and more is right.
     beam, length_penalty: see `beam_search`.   Raffel et al. 2019, arXiv:1910.10683.
     """
 
@@ -34,7 +36,7 @@ class TextToText(Transduction):
         length_penalty: float = 0.75,
     ):
         super().__init__(model, longest=longest, tokenizer=tokenizer, beam=beam, length_penalty=length_penalty)
-        measure: dict[str, Any] = {"loss": MeanLoss()}
+        measure: dict[str, Any] = {"loss": MeanLoss(), "score": Share()}
         self.named = [f"{'accuracy' if some else 'sacrebleu'}_{task.split()[0]}"
                       for task, some in zip(tasks, answers, strict=True)]  # fmt: skip
         measure |= {name: Share() if name.startswith("accuracy") else SacreBLEU() for name in self.named}
@@ -50,8 +52,10 @@ class TextToText(Transduction):
             name = self.named[number]
             if name.startswith("accuracy"):
                 self.metrics[name].update(float(text == wanted))
+                self.metrics["score"].update(float(text == wanted))
             else:
                 self.metrics[name].update([text], [[wanted]])
+                self.metrics["score"].update(gleu(text.split(), wanted.split()))
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """How good it is at each task, in shares of what can be had; sacreBLEU ends at 100."""
