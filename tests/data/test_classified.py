@@ -51,6 +51,25 @@ def test_every_form_of_a_persons_own_texts_gives_the_same(tmp_path, form):
     assert (again.train, again.valid) == (found.train, found.valid)
 
 
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("stray.tsv", [(f'"great film {n} , he said' if n % 5 == 2 else f"so, this {n} is it", "good") for n in range(20)]),
+        ("plain.tsv", [(f"Well, this, honestly, was {n}", "good") for n in range(20)]),
+        ("marks.csv", [(f'"It was bad; I left; never {n}"', "good") for n in range(20)]),
+        ("ends.csv", [(f"some\u2028text\x0b {n}", "good") for n in range(20)]),
+    ],
+)
+def test_marks_in_texts_do_not_part_columns_nor_rows(tmp_path, name, rows):
+    rows += [(f"bore {n}", "bad") for n in range(20)]
+    mark = "\t" if name.endswith("tsv") else ","
+    (tmp_path / name).write_text("\n".join(mark.join(row) for row in rows), encoding="utf-8")
+    found = own_texts(tmp_path / name)
+    expected = [(" ".join((text.strip('"') if name == "marks.csv" else text).split()), label) for text, label in rows]
+    assert whole(found) == sorted(expected)
+    assert not found.faults
+
+
 def test_what_is_wrong_with_a_table_is_left_out_and_named_by_its_lines(tmp_path):
     good = [f"{text} {n},{label}".encode() for text, label in (("fine", "good"), ("bore", "bad")) for n in range(5)]
     wrong = [b"fine 1,good", b"both,good", b"both,bad", b"caf\xe9,bad", b",bad", b"alone", b"single,rare", b"so, so,bad"]
@@ -109,6 +128,13 @@ def test_parts_that_a_person_made_stay_and_what_is_in_two_is_named(tmp_path):
         "4 texts that are in train too, so that no accuracy can be trusted: bad/0.txt, bad/1.txt, good/0.txt and 1 more",
         "1 texts whose class is not in train, left out: odd/0.txt (odd)",
     ]
+    (tmp_path / "train" / "odd").mkdir()
+    (tmp_path / "train" / "odd" / "0.txt").write_text("odd")
+    alone = own_texts(tmp_path)
+    assert (alone.train, alone.valid, alone.test) == (found.train, found.valid, found.test)
+    assert "1 texts of classes that have but one, of which none can be validated, left out: odd/0.txt (odd)" in (
+        alone.faults.lines()
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +142,7 @@ def test_parts_that_a_person_made_stay_and_what_is_in_two_is_named(tmp_path):
     [
         ("none.csv", None, r"data=.*none\.csv: no such file"),
         ("a.txt", "good film", r"data=.*a\.txt: expected a \.csv, a \.jsonl or a folder"),
-        ("a.csv", "a,b,c\n1,2,3\n", r"expected two columns, or a header that names one of text, .* first line is 'a, b, c'"),
+        ("a.csv", "a,b,c\n1,2,3\n", r"expected two columns, or a header that names one of text, .* first line is 'a,b,c'"),
         (
             "b.csv",
             "text,label\nx,good\ny,good\nz,good\nw,bad\n",

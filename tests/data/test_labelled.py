@@ -1,6 +1,9 @@
 """Sentences with labels: files of CoNLL's form, and real ones."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,6 +123,32 @@ def test_a_persons_own_sentences_are_read_in_each_form(tmp_path, form):
     assert len({*found.train, *found.valid, *found.test}) == 40
     expected = {"without a word and a label (line 165)": 1, "repeated sentences": 1}
     assert found.left_out == ({} if form == "utf-16.tsv" else {"not in UTF-8 (line 166)": 1}) | expected
+
+
+@pytest.mark.parametrize(
+    "comments", ["# id 7\tdomain=en\n", "# newdoc\n# sent_id = 3\n", "#begin document (x); part 0\n", "#\n"]
+)
+def test_a_comment_is_no_word_and_a_word_may_hold_a_blank(tmp_path, comments):
+    lines = [f"{comments}# _ _ O\n" if comments == "#\n" else comments for _ in range(30)]
+    text = "".join(f"{line}#tag{number} _ _ B-x\nNew\u00a0York _ _ B-y\na\u2028b\t_\t_\tO\nThe Hague\t_\t_\tB-y\n\n"
+                   for number, line in enumerate(lines))  # fmt: skip
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    found = own_sentences(tmp_path / "a.txt")
+    assert found.classes == ("B-x", "B-y", "O")
+    assert {one.words[1:] for one in found.train} == {("New", "a\u2028b", "The Hague")}
+    assert all(one.words[0].startswith("#tag") for one in found.train)
+    ambiguous = [reason for reason in found.left_out if reason.startswith("taken for comments")]
+    assert len(ambiguous) == (comments in ("# newdoc\n# sent_id = 3\n", "#\n"))
+
+
+def test_sentences_of_the_same_words_lie_in_the_order_of_the_file(tmp_path):
+    text = "".join(f"word{number % 15} {label}\n\n" for number in range(30) for label in ("A", "B"))
+    (tmp_path / "a.txt").write_text(text)
+    code = ("import sys; from pathlib import Path; from thalweg.data.labelled import own_sentences; "
+            "print(own_sentences(Path(sys.argv[1])).train)")  # fmt: skip
+    said = {subprocess.run([sys.executable, "-c", code, tmp_path / "a.txt"], env=os.environ | {"PYTHONHASHSEED": seed},
+                           capture_output=True, text=True, check=True).stdout for seed in "12"}  # fmt: skip
+    assert len(said) == 1
 
 
 def test_sentences_that_cannot_be_learned_from_are_refused(tmp_path):

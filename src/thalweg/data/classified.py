@@ -9,6 +9,7 @@ FOLDER/good/1.txt  FOLDER/bad/2.txt ...       a class a folder, or FOLDER/train/
 import csv
 import gzip
 import hashlib
+import io
 import lzma
 import re
 import tarfile
@@ -16,6 +17,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -170,6 +172,14 @@ def own_texts(path: Path) -> ClassifiedTexts:
 def _given(parts: dict[str, list[Text]], faults: Faults) -> tuple[list[Text], list[Text], list[Text]]:
     """The parts as a person split them; validation texts are taken from the training texts where there are none."""
     train, valid, test = (parts.get(part, []) for part in PARTS)
+    if not valid:
+        counts = Counter(one.label for one in train)
+        for one in train:
+            if counts[one.label] < 2:
+                faults["texts of classes that have but one, of which none can be validated, left out"].append(
+                    f"{one.place} ({one.label})"
+                )
+        train = [one for one in train if counts[one.label] > 1]
     known = {one.label for one in train}
     for one in (*valid, *test):
         if one.label not in known:
@@ -239,27 +249,51 @@ def _column(names: Sequence[str], kind: str) -> int | None:
     return next((plain.index(name) for name in NAMED[kind] if name in plain), None)
 
 
-def _rows(path: Path, faults: Faults) -> Iterator[Text]:
+def _table(path: Path) -> list[tuple[str, list[str]]]:
+    """The rows that are not empty, each with its line, cut at the tabs, commas or semicolons that make the most sense.
+
+    With quotation marks around fields, or as they stand, since in many files of tabs they are part of the text: the best way
+    is that whose header names a text and a label, or else gives the most rows of as many columns as the first one has.
+    ValueError if there is no such way.
+    """
     content = decoded(path.read_bytes()).replace("\0", "\udc00")
-    first = content.partition("\n")[0]
-    reader = csv.reader(content.splitlines(keepends=True), delimiter=max("\t,;", key=first.count))
+    best, found, wrong = (False, 0), list[tuple[str, list[str]]](), ""
     limit = csv.field_size_limit(2**24)
     try:
-        rows = [(f"line {reader.line_num}", row) for row in reader if any(field.strip() for field in row)]
-    except csv.Error as error:
-        raise ValueError(f"data={path}, line {reader.line_num}: not a table that can be read: {error}") from error
+        for delimiter, quoting in product(
+            "\t" if path.suffix.lower() == ".tsv" else ",;\t", (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)
+        ):
+            reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting)
+            try:
+                rows = [(f"line {reader.line_num}", row) for row in reader if any(field.strip() for field in row)]
+            except csv.Error as error:
+                wrong = f", line {reader.line_num}: not a table that can be read: {error}"
+                continue
+            names = rows[0][1] if rows else []
+            named = all(_column(names, kind) is not None for kind in ("text", "label"))
+            fitting = sum(1 if len(row) == len(names) else -1 for _, row in rows) if len(names) > 1 else 0
+            if (named, fitting) > best:
+                best, found = (named, fitting), rows
     finally:
         csv.field_size_limit(limit)  # of the whole process
+    if not found and wrong:
+        raise ValueError(f"data={path}{wrong}")
+    return found
+
+
+def _rows(path: Path, faults: Faults) -> Iterator[Text]:
+    rows = _table(path)
     names = rows[0][1] if rows else []
     text, second, label = (_column(names, kind) for kind in NAMED)
     if text is not None and label is not None:
         rows = rows[1:]
-    elif rows and len(names) == 2:  # the column of fewer different values is the label
+    elif len(names) == 2:  # the column of fewer different values is the label
         different = [len({row[place] for _, row in rows if len(row) == 2}) for place in (0, 1)]
         text, label = (1, 0) if different[0] < different[1] else (0, 1)
     else:
+        first = decoded(path.read_bytes()[:1000]).partition("\n")[0].strip()
         raise ValueError(f"data={path}: expected two columns, or a header that names one of {', '.join(NAMED['text'])} and "
-                         f"one of {', '.join(NAMED['label'])}; the first line is {', '.join(names)[:200]!r}")  # fmt: skip
+                         f"one of {', '.join(NAMED['label'])}; the first line is {first[:200]!r}")  # fmt: skip
     for place, row in rows:
         if len(row) != len(names):
             faults[f"of another number of columns than {len(names)}, left out"].append(place)

@@ -4,8 +4,9 @@ import gzip
 import hashlib
 import lzma
 import random
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +82,25 @@ def _parts(files: Sequence[str], origin: str, word: int, label: int) -> Labelled
     return Labelled(train, valid, test, tuple(classes), left_out)
 
 
+def _ends(lines: Sequence[str], faults: Faults) -> Iterator[str]:
+    """The first and the last column of each line, with a tab between; comments are # alone.
+
+    Before a sentence "# id = 7" is one, though it may have as many columns as a word; unless two columns are all there are.
+    """
+    rows = [line.strip().split("\t") if "\t" in line else line.split() for line in lines]
+    counts = Counter(len(row) for row, line in zip(rows, lines, strict=True) if row and not line.startswith("#"))
+    usual, begin = counts.most_common(1)[0][0] if counts else 0, True
+    for number, (row, line) in enumerate(zip(rows, lines, strict=True), 1):
+        alike = len(row) == usual
+        if line.startswith("#") and (not alike or (begin and row[0] == "#" and usual > 2)):
+            if alike:
+                faults["taken for comments"].append(f"line {number}")
+            yield "#"
+        else:
+            begin = not line.strip()
+            yield f"{row[0]}\t{row[-1]}" if len(row) > 1 else line
+
+
 def own_sentences(path: Path) -> Labelled:
     """A person's own sentences: a word a line, an empty line between sentences; their labels are learned.
 
@@ -91,21 +111,20 @@ def own_sentences(path: Path) -> Labelled:
     """
     if not path.is_file():
         raise ValueError(f"data={path}: {'a folder, expected a file' if path.exists() else 'no such file'}")
-    lines = decoded(path.read_bytes()).splitlines()
+    lines = re.split(r"\r\n|\r|\n", decoded(path.read_bytes()))
     faults = Faults()
     for number, line in enumerate(lines):
         if foreign(line):
             faults["not in UTF-8"].append(f"line {number + 1}")
             lines[number] = "#"
-    columns = Counter(len(line.split("\t")) for line in lines if line.strip() and not line.startswith("#"))
-    if columns[10] > columns.total() / 2:
+    tabs = Counter(line.count("\t") for line in lines if line.strip() and not line.startswith("#"))
+    if tabs[9] > tabs.total() / 2:
         sentences, left_out = read_conll(lines, word=1, label=3)
     else:
-        parted = ["\t".join(row[:1] + row[-1:]) if len(row := line.split()) > 1 else line for line in lines]
-        sentences, left_out = read_conll(parted, word=0, label=1)
+        sentences, left_out = read_conll(_ends(lines, faults), word=0, label=1)
     for reason, numbers in left_out.items():
         faults[reason] += [f"line {number}" for number in numbers]
-    different = sorted(set(sentences), key=lambda one: hashlib.sha256("\n".join(one.words).encode()).digest())
+    different = sorted(dict.fromkeys(sentences), key=lambda one: hashlib.sha256("\n".join(one.words).encode()).digest())
     classes = tuple(sorted({label for sentence in different for label in sentence.labels}))
     if len(different) < 20 or len(classes) < 2:
         said = "; ".join(faults.lines())
