@@ -2,7 +2,7 @@
 
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import exp, log
 from typing import Any
 
@@ -449,12 +449,20 @@ class Verification(_Features):
         return binary_auroc((1 + similarity.flatten()) / 2, (label[1::2, None] == label[::2]).flatten().long())
 
 
+MARKS = {"B": True, "I": False, "E": False, "L": False, "S": True, "U": True}  # of a word of a name: whether it begins one
+
+
+def of_names(classes: Iterable[str]) -> bool:
+    """Whether labels are those of names: O, B-kind and I-kind, or with E or L for the last word, S or U for a single one."""
+    return any(label[:1] in MARKS and label[1:2] == "-" for label in classes)
+
+
 def spans(labels: Sequence[str]) -> set[tuple[int, int, str]]:
-    """Begin, end and kind of every name in labels O, B-kind, I-kind; an I-kind after another kind begins a name too."""
+    """Begin, end and kind of every name in labels of names, see `of_names`; an I-kind after another kind begins one too."""
     found, start, kind = set[tuple[int, int, str]](), 0, ""
     for place, label in enumerate([*labels, "O"]):
         mark, _, now = label.partition("-")
-        if kind and (mark != "I" or now != kind):
+        if kind and (MARKS.get(mark, True) or now != kind):
             found.add((start, place, kind))
             kind = ""
         if now and not kind:
@@ -465,7 +473,7 @@ def spans(labels: Sequence[str]) -> set[tuple[int, int, str]]:
 class SpanF1(Metric):
     """2 right / (found + there): names of which begin, end and kind are right, those found, and those that are there.
 
-    classes: O, B-kind and I-kind.   Tjong Kim Sang, De Meulder 2003, as conlleval counts.
+    classes: see `of_names`.   Tjong Kim Sang, De Meulder 2003, as conlleval counts.
     """
 
     higher_is_better = True

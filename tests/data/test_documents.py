@@ -47,6 +47,7 @@ def test_a_folder_gives_texts_of_any_depth_and_names_what_it_leaves_out(tmp_path
         "empty.txt": " ",
         "latin.txt": "caf\u00e9".encode("latin-1"),
         "broken.txt.gz": b"no gzip",
+        "cut.txt.gz": gzip.compress(b"six" * 99)[:12] + b"\xff" * 20,
         "picture.png": b"\x89PNG",
         ".hidden/e.txt": "five",
     }.items():
@@ -56,8 +57,8 @@ def test_a_folder_gives_texts_of_any_depth_and_names_what_it_leaves_out(tmp_path
     assert len(found.train) == 4
     assert found.faults["repetitions, left out"] == ["again.txt (a.txt)"]
     (left,) = (places for fault, places in found.faults.items() if fault.startswith("files that cannot be read"))
-    assert [place.split(" (")[0] for place in left] == ["broken.txt.gz", "empty.txt", "latin.txt"]
-    assert left[2] == "latin.txt (expected text in UTF-8, or in UTF-16 with its mark; line 1 is not)"
+    assert [place.split(" (")[0] for place in left] == ["broken.txt.gz", "cut.txt.gz", "empty.txt", "latin.txt"]
+    assert left[3] == "latin.txt (expected text in UTF-8, or in UTF-16 with its mark; line 1 is not)"
 
 
 def test_bad_lines_of_json_are_left_out_and_named(tmp_path):

@@ -20,7 +20,7 @@ from thalweg.data.labelled import (
     read_conll,
     wnut17,
 )
-from thalweg.metrics import SpanF1, spans
+from thalweg.metrics import SpanF1, of_names, spans
 
 CONLLU = """# text = don't go
 1-2\tdon't\t_\t_
@@ -64,6 +64,10 @@ def test_batches_are_padded_and_masked():
 
 def test_names_begin_and_end_where_conlleval_says():
     assert spans(["O", "B-x", "I-x", "B-x", "I-y", "O", "I-x"]) == {(1, 3, "x"), (3, 4, "x"), (4, 5, "y"), (6, 7, "x")}
+    assert spans(["B-x", "I-x", "E-x", "S-x", "O", "S-y", "B-y", "L-y", "U-y"]) == {
+        (0, 3, "x"), (3, 4, "x"), (5, 6, "y"), (6, 8, "y"), (8, 9, "y")}  # fmt: skip
+    assert of_names(["O", "S-x"])
+    assert not of_names(["O", "PER", "Bare-x", "X-y"])
     metric = SpanF1(("O", "B-x", "I-x"))
     said, label = torch.tensor([[1, 2, 0, 1], [0, 1, 2, 2]]), torch.tensor([[1, 2, 0, 0], [0, 1, 0, 0]])
     metric.update(said, label, torch.tensor([[True] * 4, [True, True, False, False]]))

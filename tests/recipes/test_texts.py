@@ -119,6 +119,16 @@ def test_own_sentences_are_labelled(tmp_path):
     assert training.task.eval().predict({"text": ["dogs cat"]})["text"] == ["dogs/PLURAL cat/ONE"]
 
 
+def test_words_that_hold_blanks_or_are_reserved_are_labelled(tmp_path):
+    lines = [f"New York\tPLACE\n<unk>\tO\nin\tO\nword{number}\tO\n" for number in range(30)]
+    (tmp_path / "own.tsv").write_text("\n".join(lines))
+    experiment = tagger(data=tmp_path / "own.tsv", epochs=1, batch_size=8)
+    assert experiment.monitor == "accuracy"
+    for _ in (training := Training(experiment, precision="fp32")):
+        pass
+    assert dict(evaluate(training, experiment.test))["accuracy"] == 1
+
+
 def test_a_tagger_starts_from_vectors_and_knows_their_words_too(tmp_path, data_folder):
     words = ["the", "london", "qwxzj"]
     vectors = torch.randn(3, 6)

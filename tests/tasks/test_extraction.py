@@ -104,6 +104,14 @@ def test_a_text_without_a_question_is_refused():
     assert found["text"][0]
 
 
+@pytest.mark.parametrize("count", [5, 6, 7, 11, 40])
+def test_every_part_has_a_text_however_few_there_are(count):
+    questions = [Question("who ?", f"Ann {number} .", "Ann", 0) for number in range(count)]
+    parts = apart(questions, Faults())
+    assert (len(parts.test), len(parts.valid)) == (count // 5, max(1, count // 10))
+    assert sorted([*parts.train, *parts.valid, *parts.test]) == sorted(questions)
+
+
 def squad(*paragraphs):
     return json.dumps({"data": [{"paragraphs": list(paragraphs)}]})
 
@@ -122,6 +130,8 @@ def test_what_is_wrong_with_a_file_is_left_out_counted_and_told():
         7,
     )  # fmt: skip
     assert read_squad(content, faults) == [Question("where ?", "Ann is in Rome .", "Rome", 10)]
+    wide = squad({"context": "Ann is in Rome .", "qas": [asked(answer=" Rome ", start=9)]})
+    assert read_squad(wide, Faults()) == [Question("where ?", "Ann is in Rome .", "Rome", 10)]
     assert {fault: len(places) for fault, places in faults.items()} == {
         "questions whose answer does not stand where it says, left out": 2,
         "questions without a text, left out": 2,

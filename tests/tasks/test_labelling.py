@@ -102,6 +102,17 @@ def test_it_says_the_label_of_each_word_and_comes_back_from_its_folder(tmp_path)
         task("hmm")
 
 
+def test_names_are_counted_where_labels_are_those_of_names():
+    assert "f1" in task("crf").metrics
+    assert "f1" not in task("crf", classes=("O", "PER", "LOC")).metrics
+
+
+def test_texts_are_cut_into_words_as_those_that_are_known_are():
+    cut = task("crf", words="3.5 u.s. a").cut("U.S. a 3.5 a.b 我爱北京")
+    assert cut == ["U.S.", "a", "3.5", "a", ".", "b", "我", "爱", "北", "京"]
+    assert task("crf", words="a 北京").cut("我爱 北京") == ["我爱", "北京"]
+
+
 def test_what_a_word_sees_is_its_context():
     tokens, letters, mask = torch.randint(4, 7, (1, 7)), torch.randint(1, 5, (1, 7, 16)), torch.ones(1, 7, dtype=torch.bool)
     before, all_ = {0, 1, 2, 3}, set(range(7))

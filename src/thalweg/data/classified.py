@@ -260,10 +260,9 @@ def _table(path: Path) -> list[tuple[str, list[str]]]:
     best, found, wrong = (False, 0), list[tuple[str, list[str]]](), ""
     limit = csv.field_size_limit(2**24)
     try:
-        for delimiter, quoting in product(
-            "\t" if path.suffix.lower() == ".tsv" else ",;\t", (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)
-        ):
-            reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting)
+        for delimiter, quoted in product("\t" if path.suffix.lower() == ".tsv" else ",;\t", (True, False)):
+            reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter,
+                                quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)  # fmt: skip
             try:
                 rows = [(f"line {reader.line_num}", row) for row in reader if any(field.strip() for field in row)]
             except csv.Error as error:

@@ -6,6 +6,7 @@ FILE         any other: a text, also gzipped
 """
 
 import hashlib
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,7 @@ def _files(folder: Path, faults: Faults) -> Iterator[tuple[str, str]]:
             continue
         try:
             yield str(named), read_text(file)
-        except (ValueError, OSError, EOFError) as error:
+        except (ValueError, OSError, EOFError, zlib.error) as error:
             faults["files that cannot be read, left out"].append(f"{named} ({str(error).removeprefix(f'{file}: ')})")
 
 

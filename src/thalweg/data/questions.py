@@ -80,7 +80,7 @@ def _question(context: str, asked: Any, place: str, faults: Faults) -> Iterator[
     for one in answers or ():
         text, start = (one.get("text"), one.get("answer_start")) if isinstance(one, dict) else (None, None)
         if isinstance(text, str) and text.strip() and isinstance(start, int):
-            pairs.append((text, start))
+            pairs.append((text.strip(), start + len(text) - len(text.lstrip())))
     right = [(text, start) for text, start in pairs if start >= 0 and context[start : start + len(text)] == text]
     if right:
         yield Question(question.strip(), context, *right[0])
@@ -100,10 +100,12 @@ def apart(questions: Sequence[Question], faults: Faults) -> Questions:
         said = "; ".join(faults.lines())
         raise ValueError(f"questions on {len(contexts)} texts, expected at least 5{'; ' + said if said else ''}")
     places = torch.randperm(len(contexts), generator=generator(0)).tolist()
-    share = {contexts[place]: number / len(contexts) for number, place in enumerate(places)}
+    number = {contexts[place]: number for number, place in enumerate(places)}
+    tested, validated = len(contexts) // 5, max(1, len(contexts) // 10)
     train, valid, test = list[Question](), list[Question](), list[Question]()
     for question in questions:
-        (test if share[question.context] < 0.2 else valid if share[question.context] < 0.3 else train).append(question)
+        at = number[question.context]
+        (test if at < tested else valid if at < tested + validated else train).append(question)
     return Questions(train, valid, test, faults)
 
 

@@ -19,9 +19,10 @@ from thalweg.data.labelled import (
     own_sentences,
     wnut17,
 )
-from thalweg.data.pairs import UNK
+from thalweg.data.pairs import RESERVED, UNK
 from thalweg.data.streams import Padded
 from thalweg.data.word_vectors import read_vectors
+from thalweg.metrics import of_names
 from thalweg.models.language.elmo import ELMo
 from thalweg.models.sequence.tagger import Tagger
 from thalweg.recipes._fine_tuning import labelling, translating
@@ -51,7 +52,8 @@ def _labelling(sentences: Labelled, monitor: str, *, objective: str, context: st
     """A tagger learns labelled sentences; words that occur once are unknown, so that it learns what to make of such."""
     counts = Counter(word.lower() for sentence in sentences.train for word in sentence.words)
     vector = dict(zip(*read_vectors(vectors, MOST), strict=True)) if vectors else {}
-    often = {word for word in counts if counts[word] > 1} | {word for word in vector if word.split() == [word]}
+    often = {word for word in [*(word for word in counts if counts[word] > 1), *vector]
+             if word.split() == [word] and word not in RESERVED}  # fmt: skip
     known, reading = _read(encoder, sorted(often)) if encoder else (" ".join(sorted(often)), None)
     alphabet = "".join(sorted({letter for sentence in sentences.train for word in sentence.words for letter in word}))
     reader = Letters(known, alphabet)
@@ -165,7 +167,7 @@ def tagger(
         raise ValueError(f"context={context}: an encoder sees whole sentences; expected both beside pretrained")
     sentences = own_sentences(data)
     count = len(sentences.train)
-    monitor = "f1" if "O" in sentences.classes else "accuracy"
+    monitor = "f1" if of_names(sentences.classes) else "accuracy"
     batch_size = batch_size or min(32, max(4, count // 40))
     if pretrained:
         return labelling(sentences, monitor, pretrained, frozen=False, weighted=False, objective=objective,

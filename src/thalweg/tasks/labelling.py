@@ -1,5 +1,6 @@
 """Sequence labelling: what is each word of a sentence?   D2L 9.4, LEE: Sequence Labelling, Deep & Structured"""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,9 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from thalweg import figures
 from thalweg.data.labelled import Letters, WordsInPieces
 from thalweg.data.pairs import WORD
+from thalweg.data.text import HAN
 from thalweg.layers.chain import LinearChain
-from thalweg.metrics import MeanLoss, SpanF1
+from thalweg.metrics import MeanLoss, SpanF1, of_names
 from thalweg.training import Task
 from thalweg.vocabulary import Batch
 
@@ -25,7 +27,7 @@ class Labelling(Task):
     objective: independent, the loss is - sum_t log softmax(logits_t)[y_t]; or crf, perceptron, svm: `LinearChain.cost`.
     batch: tokens, mask, label [batch time], letters [batch time letter].   words, alphabet: see `Letters`; or tokenizer: see
     `WordsInPieces`, for an encoder that reads pieces of words as letters.
-    f1: of whole names, where labels are O, B-kind and I-kind.
+    f1: of whole names, where labels are those of names (see `of_names`).
     """
 
     reads = "text"
@@ -57,7 +59,7 @@ class Labelling(Task):
                 "accuracy": MulticlassAccuracy(len(self.classes), average="micro"),
                 "confusion": MulticlassConfusionMatrix(len(self.classes)),
                 "loss": MeanLoss(),
-                **({"f1": SpanF1(self.classes)} if "O" in self.classes else {}),
+                **({"f1": SpanF1(self.classes)} if of_names(self.classes) else {}),
             },
             compute_groups=False,
         )
@@ -88,12 +90,16 @@ class Labelling(Task):
 
     @torch.inference_mode()
     def predict(self, inputs: dict[str, list[str]], *, count: int = 1) -> dict[str, Any]:
-        """text: the words of each text, each with its label.   count: so many ways to label it, the best first"""
+        """text: the words of each text, each with its label.   count: so many ways to label it, the best first
+
+        What stands between blanks is one word if it is known as such, else letters and marks are apart; so are the characters
+        of Chinese, where no word of two of them is known.
+        """
         if count < 1 or (count > 1 and self.chain is None):
             raise ValueError(f"count={count}: expected at least 1, and 1 where labels are independent")
         texts = []
         for text in inputs["text"]:
-            words = WORD.findall(text)
+            words = self.cut(text)
             if not words:
                 raise ValueError(f"text: {text!r} has no word")
             tokens, letters = (x[None].to(next(self.model.parameters()).device) for x in self.reader.encode(words))
@@ -103,6 +109,13 @@ class Labelling(Task):
             texts.append("\n".join(" ".join(f"{word}/{self.classes[label]}" for word, label in zip(words, row, strict=True))
                                    for row in found.tolist()))  # fmt: skip
         return {"text": texts}
+
+    def cut(self, text: str) -> list[str]:
+        """The words of a text, see `predict`."""
+        known = self.reader.words.number if isinstance(self.reader, Letters) else {}
+        whole = any(len(word) > 1 and re.fullmatch(f"[{HAN}]+", word) for word in known)
+        words = [word for part in text.split() for word in ([part] if part.lower() in known else WORD.findall(part))]
+        return words if whole else [piece for word in words for piece in re.findall(f"[{HAN}]|[^{HAN}]+", word)]
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """What was taken for what; and which label likes to follow which, if that is learned."""

@@ -68,8 +68,8 @@ class TextClassification(Classification):
         return self.logits({name: x.to(device) for name, x in self.batch(inputs["text"]).items()}).float().softmax(-1)
 
     def batch(self, texts: Sequence[str]) -> Batch:
-        """Texts as a person types them."""
-        return padded({"tokens": self.encode(texts)})
+        """Texts as a person types them, with one blank for any blanks and line ends, as those that are learned have."""
+        return padded({"tokens": self.encode([" ".join(text.split()) for text in texts])})
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """What was taken for what; the first texts of a batch, and those of the largest loss, with what is said of them."""
