@@ -122,7 +122,7 @@ def test_own_sentences_are_labelled(tmp_path):
 def test_words_that_hold_blanks_or_are_reserved_are_labelled(tmp_path):
     lines = [f"New York\tPLACE\n<unk>\tO\nin\tO\nword{number}\tO\n" for number in range(30)]
     (tmp_path / "own.tsv").write_text("\n".join(lines))
-    experiment = tagger(data=tmp_path / "own.tsv", epochs=1, batch_size=8)
+    experiment = tagger(data=tmp_path / "own.tsv", epochs=12, batch_size=8)
     assert experiment.monitor == "accuracy"
     for _ in (training := Training(experiment, precision="fp32")):
         pass
