@@ -519,6 +519,8 @@ def _writing() -> Iterator[Any]:
 
     try:
         yield import_module("thalweg.serving.terminal")
+    except BrokenPipeError:  # who reads has heard enough
+        raise
     except (CorruptFile, ValueError, KeyError, OSError, ImportError, RuntimeError) as error:
         raise Problem(str(error)) from error
 

@@ -80,8 +80,8 @@ def test_more_texts_than_places_are_each_written_as_if_alone():
 
 def test_a_stop_that_comes_in_parts_is_held_back_until_it_is_sure():
     tokens = writer().tokens
-    tokens.unfolding = lambda: type("U", (), {"add": lambda self, token: chr(token), "rest": lambda self: ""})()
-    text = Text(tokens, 1, 100, ["END", "\n\n"])
+    tokens.unfolding = lambda before: type("U", (), {"add": lambda self, token: chr(token), "rest": lambda self: ""})()
+    text = Text(tokens, [], 100, ["END", "\n\n"])
     pieces = []
     for letter in "a\nEN ENb\n\nc":
         text.add(ord(letter))

@@ -39,7 +39,17 @@ def of_gguf(learned, tmp_path):
         "tokenizer.ggml.eos_token_id": 3, "tokenizer.chat_template": CHATML, "tokenizer.ggml.add_bos_token": False,
     }  # fmt: skip
     return lambda **more: tokens_of_gguf(
-        GGUF(write(tmp_path / "t.gguf", metadata | {f"tokenizer.ggml.{name}": value for name, value in more.items()}, {}))
+        GGUF(
+            write(
+                tmp_path / "t.gguf",
+                {
+                    name: value
+                    for name, value in (metadata | {f"tokenizer.ggml.{name}": value for name, value in more.items()}).items()
+                    if value is not None
+                },
+                {},
+            )
+        )
     )
 
 
@@ -61,6 +71,13 @@ def test_digits_of_smollm_stand_alone(of_gguf):
     assert of_gguf(pre="smollm").tokenizer.encode("the 345").tokens[-3:] == ["3", "4", "5"]
 
 
+def test_a_text_of_llama_3_begins_with_its_mark_and_whole_words_are_not_cut(of_gguf, learned):
+    tokens = of_gguf(pre="llama-bpe", add_bos_token=None)
+    assert tokens.encode("the") == [2, *learned.encode("the").ids]
+    assert tokens.tokenizer.model.ignore_merges
+    assert not of_gguf().tokenizer.model.ignore_merges
+
+
 def test_pieces_with_scores_are_merged_best_first(tmp_path):
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "c", "▁a", "ab", "bc", "▁ab"]
     first = pieces.index("▁a")
@@ -76,6 +93,10 @@ def test_pieces_with_scores_are_merged_best_first(tmp_path):
         assert tokens.decode(tokens.encode(text)) == text
         unfolding = tokens.unfolding()
         assert "".join([unfolding.add(token) for token in tokens.encode(text)]) + unfolding.rest() == text
+    begun, more = tokens.encode("ab"), [pieces.index("▁a"), pieces.index("bc")]
+    for before, said in ((begun, " abc"), ([1], "abc"), ([], "abc"), ([*begun, 2], " abc"), (tokens.encode("水")[:-1], "abc")):
+        behind = tokens.unfolding(before)
+        assert "".join(map(behind.add, more)) + behind.rest() == said
 
 
 @pytest.mark.parametrize(("more", "words"), [({"model": "bert"}, "model='bert'"), ({"pre": "odd"}, "pre='odd'")])

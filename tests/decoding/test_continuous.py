@@ -107,6 +107,19 @@ def test_a_long_prompt_is_read_in_pieces_between_which_others_are_written(monkey
     assert first == alone(model, prompt, 1)
 
 
+@pytest.mark.parametrize("length", [9, 17, 20])
+def test_who_is_being_read_keeps_what_has_been_read_while_others_are_written(monkeypatch, length):
+    monkeypatch.setattr(continuous, "PIECE", 4)  # and room for 8, 16 and 32 tokens
+    model = network()
+    batch = ContinuousBatch(model, places=3, context=40)
+    prompt = [(5 * n + 1) % 13 for n in range(length)]
+    long = batch.join(prompt, greedy)
+    short = [batch.join([n], greedy) for n in (3, 4)]
+    texts = written(batch, 12)
+    assert texts[long] == alone(model, prompt, 12)
+    assert [texts[place] for place in short] == [alone(model, [n], 12) for n in (3, 4)]
+
+
 def test_what_begins_as_a_text_before_is_read_from_where_it_differs():
     model = network()
     read = []
@@ -133,6 +146,8 @@ def test_a_text_ends_where_the_context_does():
 
 
 def test_what_cannot_join_is_refused_by_name():
+    with pytest.raises(ValueError, match="places=0: expected at least 1"):
+        ContinuousBatch(network(), places=0, context=8)
     batch = ContinuousBatch(network(), places=1, context=8)
     for prompt in ([], list(range(8))):
         with pytest.raises(ValueError, match=rf"prompt: {len(prompt)} tokens, expected 1 to 7 for context=8"):

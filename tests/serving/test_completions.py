@@ -220,6 +220,9 @@ def test_more_than_may_wait_are_told_to_come_back():
         ("completions", {"prompt": [5, 302]}, 400, "prompt: token 302, expected 0 to 301"),
         ("completions", {"prompt": "the " * 70}, 400, "expected 1 to 63 for context=64"),
         ("completions", {"prompt": "the " * 70, "stream": True}, 400, "expected 1 to 63 for context=64"),
+        ("completions", {"prompt": ["the", "the " * 70], "stream": True}, 400, "expected 1 to 63 for context=64"),
+        ("completions", {"logprobs": 0}, 400, "logprobs=0: not supported here"),
+        ("completions", {"repetition_penalty": 1e-40}, 400, "repetition_penalty: .*given '1e-40'"),
         ("chat/completions", {"messages": []}, 400, "messages: List should have at least 1 item"),
         ("chat/completions", {"tools": [{"type": "function"}]}, 400, "tools=.*not supported here"),
         ("chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "type 'image_url'"),
@@ -235,6 +238,16 @@ def test_what_is_wrong_is_said_in_openais_form(client, path, asked, status, word
     assert set(error) == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error"
     assert re.search(words, error["message"])
+
+
+def test_one_request_may_have_more_texts_than_may_wait():
+    with TestClient(application(writer(), waiting=1)) as client:
+        answer = ask(client, prompt=["the way"] * 9).json()
+        assert [choice["text"] for choice in answer["choices"]] == [alone()] * 9
+
+
+def test_a_temperature_next_to_nothing_takes_the_likeliest_token(client):
+    assert ask(client, temperature=1e-40).json()["choices"][0]["text"] == alone()
 
 
 def test_what_asks_for_nothing_is_no_error(client):
@@ -294,11 +307,17 @@ def test_a_task_of_sentence_vectors_gives_them_in_openais_words_too(tmp_path):
         found = torch.tensor([row["embedding"] for row in answer["data"]])
         assert (found - task.vectors(SENTENCES[:3])).abs().max() <= 1e-5
         refused = client.post("/v1/embeddings", json={"model": name, "input": ""})
-        assert (refused.status_code, "empty text" in refused.text) == (400, True)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["message"] == "input: an empty text, expected at least a letter"
+        refused = client.post("/v1/embeddings", json={"model": "other", "input": "a"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+        refused = client.post("/v1/embeddings", json={"model": name, "input": 3})
+        assert (refused.status_code, "input" in refused.json()["error"]["message"]) == (400, True)
+        assert "POST /predict" in client.get("/nowhere").json()["detail"]
 
 
 def test_a_wrong_limit_is_refused_by_name():
-    for limit in ({"waiting": -1}, {"timeout": 0}, {"max_megabytes": float("inf")}):
+    for limit in ({"waiting": -1}, {"max_new_tokens": 0}, {"timeout": 0}, {"max_megabytes": float("inf")}):
         with pytest.raises(ValueError, match=next(iter(limit))):
             application(writer(), **limit)
     with pytest.raises(ValueError, match="expected one of them"):

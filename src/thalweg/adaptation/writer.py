@@ -30,9 +30,9 @@ class Text:
     texts `stop` ended it, "length" if it has as many tokens as it may.   count: tokens written.
     """
 
-    def __init__(self, tokens: Tokens, prompt: int, most: int, stop: Sequence[str]):
-        self.prompt, self.most, self.stop, self.ends = prompt, most, [text for text in stop if text], tokens.ends
-        self.unfolding, self.piece, self.held, self.count = tokens.unfolding(), "", "", 0
+    def __init__(self, tokens: Tokens, before: Sequence[int], most: int, stop: Sequence[str]):
+        self.most, self.stop, self.ends = most, [text for text in stop if text], tokens.ends
+        self.unfolding, self.piece, self.held, self.count = tokens.unfolding(before), "", "", 0
         self.finish: Literal["stop", "length"] | None = None
 
     def add(self, token: int) -> None:
@@ -81,10 +81,12 @@ class Writer:
         repetition_penalty: float = 1.0,
         seed: int = 0,
         stop: Sequence[str] = (),
+        answers: bool = False,
     ) -> Text:
         """A text that the next steps go on with; the options are those of `decoding.sampling`.
 
-        max_new_tokens: as many as fit the context if None.   ValueError if an option is wrong, if the prompt is empty or leaves
+        max_new_tokens: as many as fit the context if None.   answers: the text is one of its own, a turn of a chat, and does
+        not go on with the prompt in the midst of a line.   ValueError if an option is wrong, if the prompt is empty or leaves
         no room in the context, or if no place is free.
         """
         if max_new_tokens is not None and max_new_tokens < 1:
@@ -94,7 +96,7 @@ class Writer:
         rules = [penalised(repetition_penalty)] if repetition_penalty != 1 else []
         place = self.batch.join(prompt, choose, rules)
         room = self.context - len(prompt)
-        self.texts[place] = Text(self.tokens, len(prompt), min(room, max_new_tokens or room), stop)
+        self.texts[place] = Text(self.tokens, () if answers else prompt, min(room, max_new_tokens or room), stop)
         return self.texts[place]
 
     def step(self) -> list[Text]:
@@ -169,7 +171,11 @@ def writer(
     if (kind := public.configuration(path).get("model_type")) not in FAMILIES:
         raise ValueError(f"{source}: config.json says model_type={kind!r}, expected one of {', '.join(FAMILIES)}")
     model: Any = public.pretrained(FAMILIES[kind], path)
-    where = torch.device(device) if device else default_device()
+    try:
+        where = torch.device(device) if device else default_device()
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device!r}: {str(error).partition(chr(10))[0]}") from error
     if weights == "auto":
         few = where.type == "cpu" and path.suffix == ".gguf" and GGUF(path).metadata.get("general.file_type") == Q4_1
         weights = "fp32" if not native_bf16(where) else "int4" if few else "bf16"

@@ -52,9 +52,9 @@ class Tokens:
         """The text of tokens, without marks."""
         return self.tokenizer.decode(tokens)
 
-    def unfolding(self) -> "Unfolding":
-        """For a text that comes a token at a time."""
-        return Unfolding(self.decode, self.bytewise)
+    def unfolding(self, before: Sequence[int] = ()) -> "Unfolding":
+        """For a text that comes a token at a time; behind those of `before`, where it goes on with a text."""
+        return Unfolding(self.decode, self.bytewise, before)
 
     def chat(self, messages: Messages) -> list[int]:
         """The tokens of a chat, up to where the model is to answer.   ValueError if it has no template, or this refuses."""
@@ -89,10 +89,13 @@ class Unfolding:
     A letter may be several tokens, and the first piece of a text may lose its space: so tokens are held back until the letters
     that they end are whole, and read together with the ones before them. All that is given out is the text of all tokens.
     decode: tokens to text.   bytewise: tokens that are a byte of a letter, where only the next other one tells its end.
+    before: what stands before the text and is not given out: behind it the first piece keeps its space.
     """
 
-    def __init__(self, decode: Callable[[list[int]], str], bytewise: Collection[int] = ()):
-        self.decode, self.bytewise, self.before, self.held = decode, bytewise, list[int](), list[int]()
+    def __init__(self, decode: Callable[[list[int]], str], bytewise: Collection[int] = (), before: Sequence[int] = ()):
+        self.decode, self.bytewise, self.held = decode, bytewise, list[int]()
+        told = ([*before[-size:]] for size in range(1, 1 + min(8, len(before))))
+        self.before = next((tokens for tokens in told if decode(tokens).strip("\ufffd")), list[int]())
 
     def add(self, token: int) -> str:
         """What the token adds to the text; empty while a letter is not whole."""
@@ -115,9 +118,10 @@ def tokens_of_gguf(file: GGUF) -> Tokens:
         kind, pieces, types = known["model"], known["tokens"], known["token_type"]
         number = {piece: token for token, piece in enumerate(pieces)}
         if kind == "gpt2":
-            tokenizer = Tokenizer(models.BPE(number, [tuple(pair.split(" ")) for pair in known["merges"]]))
             if (way := known.get("pre", "default")) not in WORDS:
                 raise ValueError(f"{file.path} says tokenizer.ggml.pre={way!r} (expected {', '.join(WORDS)}): not understood")
+            merges = [tuple(pair.split(" ")) for pair in known["merges"]]
+            tokenizer = Tokenizer(models.BPE(number, merges, ignore_merges=way == "llama-bpe"))
             tokenizer.pre_tokenizer, tokenizer.decoder = WORDS[way], decoders.ByteLevel()
         elif kind == "llama":
             tokenizer = _sentence_pieces(pieces, known["scores"], known.get("add_space_prefix", True))
@@ -129,7 +133,7 @@ def tokens_of_gguf(file: GGUF) -> Tokens:
             [AddedToken(piece, normalized=False) for piece, what in zip(pieces, types, strict=True) if what == OWN]
         )
         named = {f"{name}_token": pieces[known[f"{name}_token_id"]] for name in ("bos", "eos") if f"{name}_token_id" in known}
-        if known.get("add_bos_token", kind == "llama"):
+        if known.get("add_bos_token", kind == "llama" or known.get("pre") == "llama-bpe"):
             first = named["bos_token"]
             tokenizer.post_processor = processors.TemplateProcessing(f"{first} $A", special_tokens=[(first, number[first])])
     except (KeyError, IndexError, TypeError) as error:

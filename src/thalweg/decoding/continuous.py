@@ -37,6 +37,8 @@ class ContinuousBatch:
     """
 
     def __init__(self, model: LanguageModel, *, places: int, context: int):
+        if places < 1:
+            raise ValueError(f"places={places}: expected at least 1")
         self.model, self.context, self.room = model, context, min(context, 2 * PIECE)
         self.cache = model.new_cache(places, self.room)
         if not isinstance(self.cache, list) or not all(isinstance(layer, KeyValueCache) for layer in self.cache):
@@ -49,14 +51,18 @@ class ContinuousBatch:
         """How many texts may join."""
         return sum(place.choose is None for place in self.places)
 
+    def check(self, tokens: Sequence[int]) -> None:
+        """ValueError if a text is empty or leaves no room in the context."""
+        if not 0 < len(tokens) < self.context:
+            raise ValueError(f"prompt: {len(tokens)} tokens, expected 1 to {self.context - 1} for context={self.context}")
+
     def join(self, tokens: Sequence[int], choose: Choose, rules: Sequence[Rule] = ()) -> int:
         """The number of the place that the text gets.
 
         choose, rules: see `decoding.sampling`; of this text alone.   ValueError if no place is free, or if the text is empty or
         leaves no room in the context.
         """
-        if not 0 < len(tokens) < self.context:
-            raise ValueError(f"prompt: {len(tokens)} tokens, expected 1 to {self.context - 1} for context={self.context}")
+        self.check(tokens)
         same = [alike(place.tokens[: place.read], tokens) if place.choose is None else -1 for place in self.places]
         if max(same) < 0:
             raise ValueError(f"places: all {len(same)} are taken")
@@ -101,9 +107,9 @@ class ContinuousBatch:
         """Logits of each. Places between them that are free are computed too, which costs next to nothing; none reads it."""
         rows = self.places[: 1 + max(writing)]
         longest = max(len(place.tokens) for place in writing.values())
-        self._enlarge(longest)
+        self._enlarge(1 + max(place.read for place in rows))  # who is being read gets a key too, behind what has been read
         last = [[place.tokens[-1] if number in writing else 0] for number, place in enumerate(rows)]
-        length = torch.tensor([min(place.read, self.room - 1) for place in rows], device=self.device)
+        length = torch.tensor([place.read for place in rows], device=self.device)
         mask = torch.arange(longest, device=self.device) <= length[:, None]
         tokens = torch.tensor(last, device=self.device)
         cache = [layer.rows(length, mask[:, None, None]) for layer in self.cache]

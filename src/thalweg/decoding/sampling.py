@@ -131,7 +131,8 @@ def cut_to(
     def cut(logits: Tensor) -> Tensor:
         if temperature == 0:
             return torch.full_like(logits, -torch.inf).scatter_(-1, greedy(logits)[..., None], 0.0)
-        logits = logits.float() / temperature
+        logits = logits.float()
+        logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # however small: the largest stays 0
         if top_k is not None:
             logits = keep_top_k(logits, top_k)
         if top_p is not None:

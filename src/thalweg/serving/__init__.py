@@ -48,10 +48,13 @@ def serve(
     _require("fastapi", "python_multipart", "uvicorn")
     import uvicorn
 
-    from thalweg.serving.terminal import our_folder
+    from thalweg.serving.terminal import for_public_models, our_folder
 
     limits: dict[str, Any] = {"waiting": waiting, "max_megabytes": max_megabytes, "timeout": timeout}
     if folder := our_folder(Path(model)):
+        asked = {"max_new_tokens": max_new_tokens, "weights": None if weights == "auto" else weights, "device": device,
+                 "context": context}  # fmt: skip
+        for_public_models(str(model), asked)
         app = _of_a_task(folder, max_megapixels=max_megapixels, concurrency=concurrency, **limits)
     else:
         from thalweg.adaptation.writer import writer
@@ -79,9 +82,11 @@ def _of_a_task(folder: Path, *, concurrency: int, **limits: Any) -> "FastAPI":
     task: Any = load(folder)
     app = application(task, recipe=_recipe(folder), concurrency=concurrency, **limits)
     if isinstance(task, SentenceVectors):
-        add_embeddings(
-            app, app.title, lambda texts: (task.vectors(texts), sum(map(len, task.pieces.encode(texts, longest=task.longest))))
-        )
+
+        def embed(texts: list[str]) -> tuple[Any, int]:
+            return task.vectors(texts), sum(map(len, task.pieces.encode(texts, longest=task.longest)))
+
+        add_embeddings(app, app.title, embed, app.state.turns)
     warnings.filterwarnings("ignore", module="PIL")  # of strange files: the client is told
     torch.set_num_threads(max(1, torch.get_num_threads() // concurrency))  # else the answers fight for the cores
     return app

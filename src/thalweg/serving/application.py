@@ -1,6 +1,6 @@
 """The HTTP application of a task: images in, labels, boxes, masks or pictures out; texts in, labels or how they go on out.
 
-Every error is JSON, {"detail": "what was wrong and what is expected"}; none ends the server.
+Every error is JSON, {"detail": "what was wrong and what is expected"}, below /v1 in OpenAI's form; none ends the server.
 """
 
 import inspect
@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from thalweg import __version__
 from thalweg.data.images import FORMATS, PIXELS
+from thalweg.serving import completions
 from thalweg.serving.answers import classify, continue_text, detect, draw, judge, repaint, say, segment
 from thalweg.serving.limits import Limits, Turns
 from thalweg.serving.schema import (
@@ -86,6 +87,7 @@ def application(
             Exception: _fault,
         },
     )
+    app.state.turns = turns
     app.add_middleware(Limits, max_bytes=bounds.bytes, max_requests=concurrency + waiting, timeout=timeout)
     task.eval().requires_grad_(False)
     continues = _continues(task)
@@ -242,9 +244,11 @@ def _classify_texts(app: FastAPI, task: TextClassification | TextJudgement, turn
         return await turns.take(judge, task, told, top_k)
 
 
-async def _http_problem(request: Request, error: Any) -> JSONResponse:
+async def _http_problem(request: Request, error: Any) -> Response:
     """Errors of the protocol, and those that are raised here."""
     detail, path = error.detail, request.url.path
+    if path.startswith("/v1/"):
+        return await completions.http_problem(request, error)
     if error.status_code == 404:
         known = [f"{method.upper()} {route}" for route, methods in request.app.openapi()["paths"].items() for method in methods]
         detail = f"{path:.200}: nothing there; expected {', '.join(known)}"
@@ -255,10 +259,12 @@ async def _http_problem(request: Request, error: Any) -> JSONResponse:
     return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
 
-def _field_problem(content_type: str) -> Callable[[Request, Any], Coroutine[Any, Any, JSONResponse]]:
+def _field_problem(content_type: str) -> Callable[[Request, Any], Coroutine[Any, Any, Response]]:
     """What is wrong with the fields of a request, in one line; 415 if it came in another form, 400 if in none."""
 
-    async def problem(request: Request, error: Any) -> JSONResponse:
+    async def problem(request: Request, error: Any) -> Response:
+        if request.url.path.startswith("/v1/"):
+            return await completions.field_problem(request, error)
         given = request.headers.get("content-type", "")
         if given.partition(";")[0].strip().lower() != content_type:
             return JSONResponse({"detail": f"content type {given[:100] or 'missing'}: expected {content_type}"}, 415)

@@ -27,12 +27,12 @@ from torch import Tensor
 
 from thalweg import __version__
 from thalweg.adaptation.writer import Text, Writer
-from thalweg.serving.limits import Limits, busy
+from thalweg.serving.limits import Limits, Turns, busy
 
 Embed = Callable[[list[str]], tuple[Tensor, int]]  # texts -> vectors [text dim], and how many tokens they were
 
 NEUTRAL: dict[str, Any] = {  # what we cannot do, and the values that ask for nothing
-    "n": 1, "best_of": 1, "logprobs": False, "top_logprobs": 0, "echo": False, "suffix": "", "frequency_penalty": 0,
+    "n": 1, "best_of": 1, "top_logprobs": 0, "echo": False, "suffix": "", "frequency_penalty": 0,
     "presence_penalty": 0, "logit_bias": {}, "tools": [], "functions": [], "tool_choice": "none",
     "response_format": {"type": "text"}, "dimensions": 0, "modalities": ["text"],
 }  # fmt: skip
@@ -47,7 +47,10 @@ class Asked(BaseModel):
 
     def refused(self) -> str | None:
         for name, value in (self.model_extra or {}).items():
-            if name in HARMLESS or not value or (name in NEUTRAL and value == NEUTRAL[name]):
+            nothing = not value or (name in NEUTRAL and value == NEUTRAL[name])
+            if name == "logprobs":
+                nothing = value is None or value is False  # 0 asks for those of the text itself
+            if name in HARMLESS or nothing:
                 continue
             return f"{name}={json.dumps(value)[:80]}: not supported here"
         return None
@@ -63,7 +66,7 @@ class Wishes(Asked):
     top_p: float | None = Field(None, gt=0, le=1)
     top_k: int | None = Field(None, ge=1)
     min_p: float | None = Field(None, gt=0, le=1)
-    repetition_penalty: float | None = Field(None, gt=0)
+    repetition_penalty: float | None = Field(None, ge=0.01, le=100)
     seed: int | None = Field(None, ge=0, lt=2**63, description="The same gives the same text; without one, each is another.")
     stop: str | list[str] | None = Field(None, description="Texts that end the answer, which does not show them.")
     stream: bool = False
@@ -213,6 +216,8 @@ def application(
             raise ValueError(f"{given}={value}: expected a number above 0")
     if waiting < 0:
         raise ValueError(f"waiting={waiting}: expected at least 0")
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens={max_new_tokens}: expected at least 1")
     model = name or (writer.name if writer else "model")
     desk = Desk(writer, waiting, timeout) if writer else None
 
@@ -224,7 +229,7 @@ def application(
             task.cancel()
 
     app = FastAPI(title=model, version=__version__, description=__doc__ or "", lifespan=lifespan, exception_handlers={
-        HTTPException: _http_problem, RequestValidationError: _field_problem, ValueError: _wrong, Exception: _fault,
+        HTTPException: http_problem, RequestValidationError: field_problem, ValueError: _wrong, Exception: _fault,
     })  # fmt: skip
     places = len(writer.batch.places) if writer else 4
     app.add_middleware(Limits, max_bytes=int(max_megabytes * 1e6), max_requests=places + waiting, timeout=timeout, tell=_told)
@@ -246,12 +251,20 @@ def application(
         request: Request, asked: Wishes, prompts: list[list[int]], most: int | None, form: "Form"
     ) -> Response | dict[str, Any]:
         assert desk is not None
-        texts = [desk.write(prompt, request.is_disconnected, **options(asked, most)) for prompt in prompts]
+        for prompt in prompts:
+            desk.writer.batch.check(prompt)
+        texts = [desk.write(prompt, request.is_disconnected, **options(asked, most), answers=form.chat) for prompt in prompts]
         if asked.stream:
             first = await anext(texts[0], None)  # what is wrong with the request is an error, and no stream
             usage = asked.stream_options is not None and asked.stream_options.include_usage
             return StreamingResponse(form.events(texts, first, prompts, usage), media_type="text/event-stream")
-        return form.whole(await asyncio.gather(*map(_collected, texts)), prompts)
+        turns = asyncio.Semaphore(places)  # the texts of a request wait for each other, and take no one's room to wait
+
+        async def collected(text: AsyncIterator[Written]) -> Written:
+            async with turns:
+                return await _collected(text)
+
+        return form.whole(await asyncio.gather(*map(collected, texts)), prompts)
 
     @app.post("/v1/completions", tags=["model"])
     async def completions(asked: Completion, request: Request) -> Any:
@@ -275,7 +288,7 @@ def application(
         prompt = told_writer().tokens.chat([message.plain() for message in asked.messages])
         return await answer(request, asked, [prompt], asked.max_completion_tokens, Form(model, chat=True))
 
-    add_embeddings(app, model, embed)
+    add_embeddings(app, model, embed, Turns(places, timeout))
 
     @app.get("/health", tags=["server"])
     async def health() -> Any:
@@ -295,8 +308,8 @@ def checked(asked: Asked, model: str) -> None:
         raise HTTPException(400, words)
 
 
-def add_embeddings(app: FastAPI, model: str, embed: Embed | None) -> None:
-    """/v1/embeddings and /v1/models, for any application that gives vectors of texts, or tells why it gives none."""
+def add_embeddings(app: FastAPI, model: str, embed: Embed | None, turns: Turns) -> None:
+    """/v1/embeddings and /v1/models, for any application that gives vectors of texts, each in its turn, or tells why none."""
     described = {"id": model, "object": "model", "created": int(time.time()), "owned_by": "thalweg"}
 
     @app.post("/v1/embeddings", tags=["model"])
@@ -309,7 +322,7 @@ def add_embeddings(app: FastAPI, model: str, embed: Embed | None) -> None:
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         if not texts or not all(texts):
             raise HTTPException(400, "input: an empty text, expected at least a letter")
-        vectors, count = await run_sync(embed, texts)
+        vectors, count = await turns.take(embed, texts)
         rows = vectors.float().cpu().numpy().astype("<f4")
         packed = asked.encoding_format == "base64"
         data = [{"object": "embedding", "index": index,
@@ -379,7 +392,7 @@ class Form:
             if usage:
                 yield _event(self._frame(kind, [], usage=_usage(prompts, count)))
             yield "data: [DONE]\n\n"
-        except (RuntimeError, HTTPException) as error:  # after the first event there is no other status
+        except (RuntimeError, ValueError, HTTPException) as error:  # after the first event there is no other status
             yield _event({"error": _error(str(error), "server_error")})
         finally:
             for text in texts:
@@ -406,7 +419,7 @@ def _told(refusal: HTTPException) -> Response:
     return JSONResponse({"error": _error(refusal.detail, kind, code)}, status, refusal.headers)
 
 
-async def _http_problem(request: Request, error: Any) -> Response:
+async def http_problem(request: Request, error: Any) -> Response:
     """Errors of the protocol, and those that are raised here."""
     path = request.url.path
     if error.status_code == 404 and error.detail == "Not Found":
@@ -417,7 +430,7 @@ async def _http_problem(request: Request, error: Any) -> Response:
     return _told(error)
 
 
-async def _field_problem(request: Request, error: Any) -> Response:
+async def field_problem(request: Request, error: Any) -> Response:
     """What is wrong with the fields of a request, in one line."""
     words = []
     for wrong in error.errors():

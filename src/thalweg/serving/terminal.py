@@ -46,7 +46,7 @@ def generate(
                                "min_p": min_p, "repetition_penalty": repetition_penalty, "seed": seed}  # fmt: skip
     if (folder := our_folder(Path(model))) is not None:
         asked = {"stop": stop, "device": device, "context": context, "weights": None if weights == "auto" else weights}
-        _for_public_models(model, asked)
+        for_public_models(model, asked)
         yield from _run_writes(_language_model(folder), prompt, **options)
         return
     from thalweg.adaptation.writer import writer
@@ -107,7 +107,7 @@ def chat(
         turns.append({"role": "user", "content": said})
         answer = ""
         try:
-            for piece in found.write(found.tokens.chat(turns), **options, seed=seed + number):
+            for piece in found.write(found.tokens.chat(turns), **options, seed=seed + number, answers=True):
                 print(piece, end="", flush=True)
                 answer += piece
             print()
@@ -158,7 +158,7 @@ def probe(
     to_write = len(asked[0].answers) == 1
     if (folder := our_folder(Path(model))) is not None:
         given = {"device": device, "context": context, "weights": None if weights == "auto" else weights}
-        _for_public_models(model, given | ({probes: True} if to_write else {}))
+        for_public_models(model, given | ({probes: True} if to_write else {}))
         task = _language_model(folder)
         network, encode, most = cast("Any", task.model), lambda text: task.prompt(text).tolist(), task.context
     else:
@@ -216,7 +216,7 @@ def our_folder(path: Path) -> Path | None:
     return None
 
 
-def _for_public_models(model: str, asked: dict[str, Any]) -> None:
+def for_public_models(model: str, asked: dict[str, Any]) -> None:
     """ValueError if something was asked that a run of ours does not know."""
     if given := [name for name, value in asked.items() if value is not None]:
         raise ValueError(f"{', '.join(given)}: for public models; {model} is a run of ours, which knows none of it")
