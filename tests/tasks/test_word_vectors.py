@@ -177,8 +177,13 @@ def test_a_text_of_ones_own_needs_no_english(tmp_path, data_folder):
     assert set(training.task.predict({"text": ["猫"]}, count=3)["word"][0]) < set("坐在垫子上狗地")
     training.task.figures({})
     table = glove_text8(data=tmp_path, by="characters", embed_dim=8, epochs=1)
+    learned, held = (
+        {tuple(pair) for batch in part for pair in batch["tokens"].tolist()} for part in (table.train, table.valid)
+    )
+    assert held
+    assert not learned & held
     assert [*table.task.metrics] == ["loss"]
-    assert int(table.notes["pairs that stand together"]) == len(table.train.tensors["target"])
+    assert int(table.notes["pairs that stand together"]) == len(learned | held)
 
 
 def test_a_vocabulary_leaves_out_what_is_rare_and_says_what_it_covers():

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from thalweg.build import build
 from thalweg.data.own_text import read_text
@@ -111,9 +112,13 @@ def glove_text8(*, data: Path | None = None, by: Literal["words", "characters", 
     cells, times = cooccurrence(known.encode(words), len(known.words), window)
     model = build(GloVe, vocab_size=len(known.words), embed_dim=embed_dim, most=most)
     asked, measured, told = _asked(known)
-    held = torch.randperm(len(cells), generator=generator(0))[:5000]
+    pairs: dict[str, Tensor] = {"tokens": cells, "target": times}
+    held = torch.randperm(len(cells), generator=generator(0))[: max(1, min(5000, len(cells) // 50))]
+    valid = asked or TensorStream({name: x[held] for name, x in pairs.items()}, batch_size)
+    if not asked:
+        learned = torch.ones(len(cells), dtype=torch.bool).index_fill(0, held, False)
+        pairs = {name: x[learned] for name, x in pairs.items()}
     task = build(WordVectors, model=model, words=" ".join(known.words), measured=measured)
-    return Experiment(task=task, train=TensorStream({"tokens": cells, "target": times}, batch_size, shuffle=True),
-                      valid=asked or TensorStream({"tokens": cells[held], "target": times[held]}, batch_size), epochs=epochs,
+    return Experiment(task=task, train=TensorStream(pairs, batch_size, shuffle=True), valid=valid, epochs=epochs,
                       optimizer=adagrad(lr), schedule=linear(),
                       notes={"vocabulary": str(known), "pairs that stand together": f"{len(cells):,}", **told})  # fmt: skip
