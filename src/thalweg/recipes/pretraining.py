@@ -1,10 +1,11 @@
 """Recipes that pre-train models of language on plain text.   D2L 14.8-14.10, LEE BERT"""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any, Literal
 
-from thalweg.adaptation.encoders import small_encoder
-from thalweg.build import build
+from thalweg.adaptation.encoders import pretrained_encoder, small_encoder
+from thalweg.build import build, load
 from thalweg.data.corruption import SENTINELS, Corrupted, Marks
 from thalweg.data.languages import LANGUAGES, Multilingual, meanings
 from thalweg.data.pretraining import Pretraining, wikitext2
@@ -104,20 +105,29 @@ def multilingual_bert(*, corpus: Literal["multi30k", "tatoeba"] = "multi30k", up
 def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span"] = "token", updates: int = 10_000,
                       batch_size: int = 32, context: int = 96, vocab_size: int = 8000, embed_dim: int = 192,
                       num_layers: int = 4, lr: float = 1e-3, share: float = 0.15, weight: float = 7.5,
-                      paragraphs: int | None = None, measured: int = 300) -> Experiment:  # fmt: skip
+                      start: Path | None = None, paragraphs: int | None = None,
+                      measured: int = 300) -> Experiment:  # fmt: skip
     """ELECTRA: a small encoder fills gaps in Wikipedia, a larger one learns to see where.   LEE BERT
 
     masking, share, paragraphs, measured: see bert-wikitext2.   The encoder that fills gaps is a third as deep.
     weight: of the judgements beside the gaps, see `ReplacedTokens`
+    start: a run of bert-wikitext2, whose encoder both begin with, in place of two that have learned nothing
     """
     parts = _texts(paragraphs)
-    encoder, tokenizer = small_encoder(parts[0], vocab_size=vocab_size, embed_dim=embed_dim, num_layers=num_layers,
-                                       context=max(context, 128))  # fmt: skip
+    if start is None:
+        encoder, tokenizer = small_encoder(parts[0], vocab_size=vocab_size, embed_dim=embed_dim, num_layers=num_layers,
+                                           context=max(context, 128))  # fmt: skip
+        small = build(BERT, vocab_size=len(WordPieces(tokenizer)), context=max(context, 128), embed_dim=embed_dim,
+                      num_layers=max(1, num_layers // 3), num_heads=max(1, embed_dim // 32))  # fmt: skip
+        generator = build(MaskedEncoder, backbone=small)
+    else:
+        before: Any = load(start / "model")
+        if not isinstance(before, MaskedModelling):
+            raise ValueError(f"start={start}: a run of {type(before).__name__}, expected one of bert-wikitext2")
+        generator, (encoder, tokenizer) = before.model, pretrained_encoder(str(start))
     pieces = WordPieces(tokenizer, marks=True)
-    small = build(BERT, vocab_size=len(pieces), context=max(context, 128), embed_dim=embed_dim,
-                  num_layers=max(1, num_layers // 3), num_heads=max(1, embed_dim // 32))  # fmt: skip
-    task = build(ReplacedTokens, discriminator=build(OfTokens, backbone=encoder, num_outputs=1, hidden_dim=embed_dim),
-                 generator=build(MaskedEncoder, backbone=small), tokenizer=tokenizer, weight=weight)  # fmt: skip
+    judge = build(OfTokens, backbone=encoder, num_outputs=1, hidden_dim=encoder.embedding.embedding_dim)
+    task = build(ReplacedTokens, discriminator=judge, generator=generator, tokenizer=tokenizer, weight=weight)
     return _pretraining(task, parts, pieces, updates, batch_size, lr, measured, context=context, masking=masking,
                         share=share)  # fmt: skip
 
