@@ -129,8 +129,10 @@ def pretrained(builder: Callable[..., nn.Module], source: str | Path, /, **argum
     tensors = read_public(path)
     layout = _layout(builder, tensors)
     stated = {**_stated(builder, layout, path), **arguments}
+    spare = getattr(importlib.import_module(builder.__module__), "SPARE", ())  # parts that not every checkpoint has
+    missing = tuple(part for part in spare if not any(part in name for name in tensors))
     try:
-        with nullcontext() if "num_classes" in arguments else unallocated():  # a fresh head is the only part not read
+        with nullcontext() if "num_classes" in arguments or missing else unallocated():  # else nothing is fresh
             model = build(builder, **stated)
     except TypeError as error:  # a sized builder gives its sizes itself and takes no others
         words = ", ".join(f"{key}={value!r}" for key, value in stated.items())
@@ -142,6 +144,9 @@ def pretrained(builder: Callable[..., nn.Module], source: str | Path, /, **argum
         for name, public in head.items():
             del expected[name]
             tensors.pop(public, None)
+    if missing:
+        warnings.warn(f"{source}: it has no {', '.join(missing)}, so a fresh one is made", stacklevel=2)
+        expected = {name: value for name, value in expected.items() if not name.startswith(missing)}
     model.load_state_dict(from_public(tensors, layout.table, expected), strict=False, assign=True)
     return model.eval()
 

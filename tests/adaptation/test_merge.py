@@ -36,6 +36,21 @@ def test_with_a_weight_of_one_it_becomes_the_model_and_with_halves_the_mean():
     torch.testing.assert_close(merge(small(0), [one, two], [0.5, 0.5]).state_dict(), mean)
 
 
+class Shared(nn.Module):
+    """One table by two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = self.other = nn.Embedding(3, 2)
+
+
+def test_a_table_of_two_names_moves_once():
+    base, tuned = build(Shared), build(Shared)
+    nn.init.zeros_(base.one.weight)
+    nn.init.ones_(tuned.one.weight)
+    assert torch.equal(merge(base, [tuned], [0.5]).other.weight, torch.full((3, 2), 0.5))
+
+
 def test_whole_numbers_stay_as_they_are_in_the_base():
     base, other = build(nn.BatchNorm1d, num_features=3), build(nn.BatchNorm1d, num_features=3)
     other.num_batches_tracked += 7

@@ -141,6 +141,8 @@ def test_a_text_becomes_words_or_characters(monkeypatch):
     text = "The cat’s HAT, 3 hats: 我们喜欢NLP。"
     assert segment(text) == ["the", "cat's", "hat", "3", "hats", "我们喜欢nlp"]
     assert segment(text, "characters") == ["the", "cat's", "hat", "3", "hats", *"我们喜欢", "nlp"]
+    for by in ("words", "characters"):
+        assert segment("हिन्दी भाषा में, u\u0308ber Cafe\u0301", by) == ["हिन्दी", "भाषा", "में", "über", "café"]
     monkeypatch.setitem(sys.modules, "jieba", None)
     with pytest.raises(ImportError, match=r"pip install 'thalweg\[chinese\]'"):
         segment(text, "jieba")

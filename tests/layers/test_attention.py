@@ -5,9 +5,16 @@ import math
 import pytest
 import torch
 
-from thalweg.layers.attention import KeyValueCache, attention
+from thalweg.layers.attention import KeyValueCache, attention, head_count
 from thalweg.layers.norms import RMSNorm, rms_norm
 from thalweg.layers.position import rotate, rotation, slowed
+
+
+@pytest.mark.parametrize(("embed_dim", "count"), [(384, 6), (128, 2), (64, 1), (32, 1), (200, 2), (300, 3), (2, 1)])
+def test_a_width_parts_into_heads_of_an_even_width(embed_dim, count):
+    assert head_count(embed_dim, 64) == count
+    with pytest.raises(ValueError, match=r"embed_dim=\d+: expected an even number"):
+        head_count(embed_dim + 1, 64)
 
 
 def double(*shape):

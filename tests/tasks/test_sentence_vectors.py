@@ -90,6 +90,15 @@ def test_public_weights_become_sentence_vectors_as_the_files_beside_them_say(tmp
     assert (taken.pool, taken.longest) == ("first", 30)
     save(taken, tmp_path / "ours")
     assert torch.equal(load(tmp_path / "ours").vectors(SENTENCES), taken.vectors(SENTENCES))
+    modules = [{"path": "", "type": "sentence_transformers.models.Transformer"},
+               {"path": "pool", "type": "sentence_transformers.models.Pooling"}]  # fmt: skip
+    (tmp_path / "public" / "modules.json").write_text(json.dumps(modules))
+    assert adopt("bert", str(tmp_path / "public")).pool == "mean"  # of the folder that is named
+    dense = {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+    (tmp_path / "public" / "modules.json").write_text(json.dumps([*modules, dense]))
+    with pytest.raises(ValueError, match=r"modules\.json names Dense; expected Transformer, Pooling and Normalize alone"):
+        adopt("bert", str(tmp_path / "public"))
+    (tmp_path / "public" / "modules.json").unlink()
     pooling.write_text('{"pooling_mode_max_tokens": true}')
     with pytest.raises(ValueError, match="its vectors are of pooling_mode_max_tokens"):
         adopt("bert", str(tmp_path / "public"))

@@ -42,6 +42,8 @@ def test_neighbours_are_by_the_angle_and_analogies_by_the_difference():
     assert found["cosine"][0][0] == pytest.approx(cosine)
     assert found["text"][0].startswith(f"queen {cosine:.3f}  ")
     assert not {"man", "woman", "king"} & set(found["word"][1])
+    cased = WordVectors(Table(VECTORS), WORDS.replace("boy", "Man"), [])
+    assert [row[0] for row in cased.predict({"text": ["Man", "MAN"]}, count=1)["word"]] == ["girl", "woman"]
     with pytest.raises(ValueError, match=r"'quen' is none of the 6 words known, such as queen"):
         task.predict({"text": ["quen"]})
     with pytest.raises(ValueError, match="expected a word, or three"):
@@ -84,6 +86,8 @@ def test_what_people_say_is_read_where_its_words_are_known(data_folder):
     assert similarities("wordsim", number).words[:2].tolist() == [[0, 1], [0, 0]]
     assert similarities("wordsim", number).score[:2].tolist() == pytest.approx([7.35, 10])
     assert [similarities(name, number).asked for name in ("wordsim", "simlex")] == [353, 999]
+    cased = {word.capitalize() if word in ("athens", "tiger") else word: place for word, place in number.items()}
+    assert [6, 7, 8, 9] in analogies(cased)["capital-common-countries"].words.tolist()
     sections = analogies(number)
     assert sum(section.asked for section in sections.values()) == 19_544
     assert sections["family"].words.tolist() == [[2, 3, 4, 5], [4, 5, 2, 3]]

@@ -35,10 +35,14 @@ def adopt(model: str, source: str) -> Classification | SentenceVectors:
 
 def _sentence_vectors(model: BERT, folder: Path) -> SentenceVectors:
     """The encoder with its tokenizer, and with what sentence-transformers says of it: pooling, and how much is read."""
-    stated = dict[str, Any]()
-    for name in ("sentence_bert_config.json", "1_Pooling/config.json"):
-        if (folder / name).exists():
-            stated |= json.loads((folder / name).read_text(encoding="utf8"))
+
+    def told(name: str) -> Any:
+        return json.loads((folder / name).read_text(encoding="utf8")) if (folder / name).exists() else {}
+
+    parts = {one["type"].rpartition(".")[2]: one["path"] for one in told("modules.json") or ()}
+    if other := [kind for kind in parts if kind not in ("Transformer", "Pooling", "Normalize")]:
+        raise ValueError(f"{folder}: modules.json names {', '.join(other)}; expected Transformer, Pooling and Normalize alone")
+    stated = told("sentence_bert_config.json") | told(f"{parts.get('Pooling', '1_Pooling')}/config.json")
     pools = [name for name, asked in stated.items() if name.startswith("pooling_mode") and asked]
     known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
     if pools and (len(pools) > 1 or pools[0] not in known):

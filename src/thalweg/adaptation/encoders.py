@@ -7,6 +7,7 @@ from thalweg import public
 from thalweg.adaptation.adopt import tokenizer_of
 from thalweg.build import build, load
 from thalweg.data.wordpieces import WordPieces, learn_wordpieces
+from thalweg.layers.attention import head_count
 from thalweg.models.language.bert import BERT, bert
 
 
@@ -30,4 +31,4 @@ def small_encoder(texts: list[str], *, vocab_size: int, embed_dim: int, num_laye
     """An encoder that has learned nothing, and a tokenizer of the pieces that the texts are made of."""
     tokenizer = learn_wordpieces(texts, vocab_size)
     return build(BERT, vocab_size=len(WordPieces(tokenizer)), context=context, embed_dim=embed_dim, num_layers=num_layers,
-                 num_heads=max(1, embed_dim // 32)), tokenizer  # fmt: skip
+                 num_heads=head_count(embed_dim, 32)), tokenizer  # fmt: skip

@@ -21,9 +21,9 @@ def merge(base: nn.Module, tuned: Sequence[nn.Module], weights: Sequence[float])
         if getattr(model, "history", None) != getattr(base, "history", None):
             raise ValueError(f"tuned: model {place} was not built as the base was, so that its numbers mean other things")
     learned = [model.state_dict() for model in tuned]
-    for name, value in base.state_dict().items():
-        if value.is_floating_point():
-            start = value.double()
-            moved = sum(weight * (one[name].double() - start) for weight, one in zip(weights, learned, strict=True))
-            value.copy_(start + moved)
+    held = {name: value for name, value in base.state_dict().items() if value.is_floating_point()}
+    starts = {name: value.to(torch.float64, copy=True) for name, value in held.items()}  # a shared table has several names
+    for name, start in starts.items():
+        moved = sum(weight * (one[name].double() - start) for weight, one in zip(weights, learned, strict=True))
+        held[name].copy_(start + moved)
     return base

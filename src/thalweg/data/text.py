@@ -3,7 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
+from unicodedata import category, normalize
 
 import torch
 from jaxtyping import Int
@@ -179,5 +181,12 @@ def segment(text: str, by: str = "words") -> list[str]:
         except ImportError as error:
             raise ImportError("by=jieba: pip install 'thalweg[chinese]'") from error
         return [word for word in jieba.cut(text.lower()) if re.match(r"\w", word)]
-    return re.findall(rf"[{HAN}]|[^\W{HAN}]+(?:'[^\W{HAN}]+)*" if by == "characters" else r"\w+(?:'\w+)*",
-                      text.lower().replace("’", "'"))  # fmt: skip
+    letters, one = rf"(?:[^\W{HAN}][{_marks()}]*)+", rf"(?:\w[{_marks()}]*)+"
+    return re.findall(rf"[{HAN}]|{letters}(?:'{letters})*" if by == "characters" else f"{one}(?:'{one})*",
+                      normalize("NFC", text.lower().replace("’", "'")))  # fmt: skip
+
+
+@cache
+def _marks() -> str:
+    """What is no letter but a part of one: accents, vowels of Indian and Thai letters, joiners."""
+    return "\u200c\u200d" + "".join(chr(code) for code in range(0x300, 0x1F000) if category(chr(code)).startswith("M"))

@@ -54,6 +54,10 @@ def read_vectors(path: Path, most: int | None = None) -> tuple[list[str], Float[
                 f"{path}: line 1 is {first[:60]!r}, expected a word and its numbers, or how many of both there are"
             )
         words, parts = list[str](), list[Tensor]()
+        if told and (first := next(lines, "")):
+            if len(first.split()) != dim + 1:
+                raise ValueError(f"{path}: line 2 is {first[:60]!r}, expected a word and {dim} numbers, as line 1 promises")
+            lines = chain([first], lines)
         lines = islice(lines, most)
         while some := [*islice(lines, LINES)]:
             more, table = _parsed(some, dim, path, number)
@@ -68,7 +72,10 @@ def read_vectors(path: Path, most: int | None = None) -> tuple[list[str], Float[
 def _parsed(lines: Sequence[str], dim: int, path: Path, number: int) -> tuple[list[str], Tensor]:
     rows = [line.rstrip().rsplit(" ", dim) for line in lines]  # from the right: a word may hold a space
     try:
-        return [row[0] for row in rows], torch.from_numpy(numpy.array([row[1:] for row in rows], dtype=numpy.float32))
+        table = numpy.array([row[1:] for row in rows], dtype=numpy.float32)
+        if table.shape != (len(rows), dim):
+            raise ValueError(f"expected {dim} numbers a line")
+        return [row[0] for row in rows], torch.from_numpy(table)
     except ValueError as error:
         for line, row in enumerate(rows, number):
             try:
@@ -152,11 +159,18 @@ def similarities(name: str, number: Mapping[str, int]) -> Questions:
         raise ValueError(f"name={name!r}: expected one of {', '.join(SIMILARITIES)}")
     file, sha256 = SIMILARITIES[name]
     url = f"https://raw.githubusercontent.com/piskvorky/gensim/develop/gensim/test/test_data/{file}"
-    rows = [line.lower().split("\t") for line in fetch(f"word-vectors-eval/{file}", url, sha256).decode().splitlines()
+    rows = [line.split("\t") for line in fetch(f"word-vectors-eval/{file}", url, sha256).decode().splitlines()
             if line and not line.startswith("#")]  # fmt: skip
-    known = [(number[one], number[other], float(score)) for one, other, score in rows if one in number and other in number]
-    return Questions(torch.tensor([row[:2] for row in known], dtype=torch.long).view(-1, 2),
-                     torch.tensor([row[2] for row in known]), len(rows))  # fmt: skip
+    found = [(_numbers([one, other], number), float(score)) for one, other, score in rows]
+    known = [(words, score) for words, score in found if words]
+    return Questions(torch.tensor([words for words, _ in known], dtype=torch.long).view(-1, 2),
+                     torch.tensor([score for _, score in known]), len(rows))  # fmt: skip
+
+
+def _numbers(words: Sequence[str], number: Mapping[str, int]) -> list[int]:
+    """The numbers of words as they are written, else in lower case; none if one of them is not known either way."""
+    known = [number.get(word, number.get(word.lower())) for word in words]
+    return [one for one in known if one is not None] if None not in known else []
 
 
 def analogies(number: Mapping[str, int]) -> dict[str, Questions]:
@@ -165,14 +179,14 @@ def analogies(number: Mapping[str, int]) -> dict[str, Questions]:
     Mikolov, Chen, Corrado, Dean 2013, arXiv:1301.3781.
     """
     rows: dict[str, list[list[str]]] = {}
-    for line in analogy_questions().lower().splitlines():
+    for line in analogy_questions().splitlines():
         if line.startswith(":"):
             section = rows.setdefault(line[1:].strip(), [])
         else:
             section.append(line.split())
     found = {}
     for name, asked in rows.items():
-        known = [[number[word] for word in row] for row in asked if all(word in number for word in row)]
+        known = [words for row in asked if (words := _numbers(row, number))]
         found[name] = Questions(torch.tensor(known, dtype=torch.long).view(-1, 4), torch.zeros(len(known)), len(asked))
     return found
 

@@ -154,6 +154,17 @@ class KeyValueCache:
             held[:, :, : self.length] = before[rows, :, : self.length]
 
 
+def head_count(embed_dim: int, head_dim: int) -> int:
+    """As many heads as there are of at least `head_dim` numbers each, of an even number, as rotations want; at least one.
+
+    ValueError for an odd embed_dim.
+    """
+    for count in range(max(1, embed_dim // head_dim), 0, -1):
+        if embed_dim % (2 * count) == 0:
+            return count
+    raise ValueError(f"embed_dim={embed_dim}: expected an even number")
+
+
 class MultiHeadAttention(nn.Module):
     """Attention several times side by side, each head in a space of its own: one finds the verb, another the last line.
 

@@ -10,6 +10,7 @@ from thalweg.data.pretraining import wikitext2_words
 from thalweg.data.sources import penn_treebank, time_machine, tiny_shakespeare
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.data.text import Characters, Partition, WholeWords, Windows
+from thalweg.layers.attention import head_count
 from thalweg.models.language.both_sides import BothSides
 from thalweg.models.language.recurrent import RecurrentLanguageModel
 from thalweg.models.language.rotary_gpt import RotaryGPT
@@ -201,7 +202,7 @@ def language_model(
     epochs = epochs or round(min(40, max(1, 4_000_000 / count)))
     lr = lr or (0.005 if pretrained else 0.02)
     model = network or build(RotaryGPT, vocab_size=size, embed_dim=embed_dim, num_layers=num_layers,
-                             num_heads=max(1, embed_dim // 64), dropout=dropout, tied=True)  # fmt: skip
+                             num_heads=head_count(embed_dim, 64), dropout=dropout, tied=True)  # fmt: skip
     task = build(LanguageModelling, model=model, tokenizer=tokenizer, context=reads or context)
     stream = Windows(train, context, batch_size, shuffle=True)
     parts = {"train": documents.train, "valid": documents.valid, "test": documents.test}

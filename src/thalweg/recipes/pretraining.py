@@ -11,6 +11,7 @@ from thalweg.data.languages import LANGUAGES, Multilingual, meanings
 from thalweg.data.pretraining import Pretraining, wikitext2
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.data.wordpieces import WordPieces
+from thalweg.layers.attention import head_count
 from thalweg.models.language.bert import BERT
 from thalweg.models.language.fine_tuned import OfTokens
 from thalweg.models.language.masked import MaskedEncoder
@@ -118,7 +119,7 @@ def electra_wikitext2(*, masking: Literal["token", "whole-word", "entity", "span
         encoder, tokenizer = small_encoder(parts[0], vocab_size=vocab_size, embed_dim=embed_dim, num_layers=num_layers,
                                            context=max(context, 128))  # fmt: skip
         small = build(BERT, vocab_size=len(WordPieces(tokenizer)), context=max(context, 128), embed_dim=embed_dim,
-                      num_layers=max(1, num_layers // 3), num_heads=max(1, embed_dim // 32))  # fmt: skip
+                      num_layers=max(1, num_layers // 3), num_heads=head_count(embed_dim, 32))  # fmt: skip
         generator = build(MaskedEncoder, backbone=small)
     else:
         before: Any = load(start / "model")
@@ -170,7 +171,7 @@ def restoring_wikitext2(
         return Corrupted([one for one in tokens if len(one) > 7], marks, corruptions, batch_size, shuffle=shuffle)
 
     train, valid, test = stream(parts[0], batch_size, shuffle=True), *(stream(part[:measured], 50) for part in parts[1:])
-    size = {"embed_dim": embed_dim, "num_layers": num_layers, "num_heads": embed_dim // 32}
+    size = {"embed_dim": embed_dim, "num_layers": num_layers, "num_heads": head_count(embed_dim, 32)}
     restorer: T5 | Transformer
     if model == "t5":
         restorer = build(T5, vocab_size=len(subwords), head_dim=32, hidden_dim=4 * embed_dim, **size)

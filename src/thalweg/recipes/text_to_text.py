@@ -7,6 +7,7 @@ from typing import Any
 from thalweg.build import build, load
 from thalweg.data.subwords import Subwords, learn_subwords
 from thalweg.data.text_to_text import KINDS, Assignments, assignments
+from thalweg.layers.attention import head_count
 from thalweg.models.sequence.t5 import T5
 from thalweg.tasks.text_to_text import TextToText
 from thalweg.tasks.transduction import Transduction
@@ -36,7 +37,7 @@ def text_to_text(*, pretrained: Path | None = None, updates: int = 3000, batch_s
     else:
         tokenizer = learn_subwords((text for one in train for text in one[:2]), vocab_size)
         model = build(T5, vocab_size=len(Subwords(tokenizer)), embed_dim=embed_dim, num_layers=num_layers,
-                      num_heads=embed_dim // 32, head_dim=32, hidden_dim=4 * embed_dim, dropout=dropout)  # fmt: skip
+                      num_heads=head_count(embed_dim, 32), head_dim=32, hidden_dim=4 * embed_dim, dropout=dropout)  # fmt: skip
     subwords = Subwords(tokenizer)
     learned = Assignments(train, subwords, batch_size, shuffle=True)
     longest = 10 + max(map(len, learned.ragged["target_tokens"]))

@@ -108,7 +108,7 @@ class WordVectors(Task):
         vectors = normalize(self.model.vectors().float(), dim=-1)  # type: ignore[operator]
         named, cosines = [], []
         for text in inputs["text"]:
-            asked = [word for word in re.split(r"[\s:]+", text.strip().lower()) if word]
+            asked = [word if word in self.number else word.lower() for word in re.split(r"[\s:]+", text.strip()) if word]
             if len(asked) not in (1, 3):
                 raise ValueError(f"text={text!r}: expected a word, or three as in man : woman :: king")
             of = normalize(torch.stack([self.vector(word) for word in asked]).float(), dim=-1)

@@ -104,6 +104,16 @@ def public(tmp_path):
     torch.set_default_dtype(torch.float32)
 
 
+def test_a_checkpoint_without_a_pooler_gets_a_fresh_one(public):
+    folder, model, given, _ = public
+    tensors = {name: value for name, value in load_file(folder / "model.safetensors").items() if "pooler" not in name}
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.warns(UserWarning, match="it has no pooler, so a fresh one is made"):
+        again = pretrained(BERT, folder)
+    assert torch.equal(again(*given), model(*given))
+    assert torch.isfinite(again.pooled(again(*given))).all()
+
+
 def error(public):
     _, model, given, output = public
     with torch.inference_mode():

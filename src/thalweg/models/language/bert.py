@@ -210,6 +210,7 @@ def _of_2018(table: dict[Any, Any]) -> dict[Any, Any]:
     return old
 
 
+SPARE = ("pooler",)  # which BertForMaskedLM does without
 PUBLIC = {  # the names of 2018 match those of today's patterns too, so they are tried before
     "transformers-2018": Layout(_of_2018(_within(BARE)), arguments, config),  # the first checkpoints on the hub
     "transformers": Layout(_within(BARE), arguments, config),  # BertForMaskedLM, BertForPreTraining
