@@ -261,6 +261,9 @@ def test_a_folder_without_weights_lists_what_was_looked_for(tmp_path):
     [
         ({"size": 224}, [224, 224]),
         ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, [224, 224]),
+        ({"size": 256, "do_center_crop": True, "crop_size": 224}, [224, 224]),
+        ({"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": {"height": 8, "width": 6}}, [8, 6]),
+        ({"size": 256, "do_center_crop": False, "crop_size": 224}, [256, 256]),
         ({"size": {"height": 8, "width": 6}, "rescale_factor": 0.00392156862745098}, [8, 6]),
     ],
 )

@@ -189,7 +189,8 @@ def preprocessing(source: str | Path, builder: Callable[..., nn.Module] | None =
         stated = _json(processor)
         if stated.get("do_rescale", True) is not True or abs(stated.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
             raise ValueError(f"{processor}: expected images that are divided by 255")
-        size = stated["size"] if isinstance(stated["size"], dict) else {"shortest_edge": stated["size"]}
+        size = stated["crop_size"] if stated.get("do_center_crop") and "crop_size" in stated else stated["size"]
+        size = size if isinstance(size, dict) else {"shortest_edge": size}
         height = size.get("height", size.get("shortest_edge"))
         return {"mean": stated["image_mean"], "deviation": stated["image_std"], "size": [height, size.get("width", height)]}
     except (KeyError, OSError) as error:
