@@ -390,8 +390,8 @@ def model_folder(path: Path) -> Path:
 
 def adopt(words: list[str]) -> None:
     """Make a model of public weights: thalweg adopt mobilenetv2 WEIGHTS"""
-    parser = _Parser("thalweg adopt", description="Makes a model folder of the public weights of a classifier of images, or of "
-                     "an encoder of sentences, or of word vectors, which `predict`, `similar` and `serve` take.",
+    parser = _Parser("thalweg adopt", description="Makes a model folder of the public weights of a classifier of images or of "
+                     "an encoder of sentences, which `predict`, `similar` and `serve` take; or of word vectors, for `predict`.",
                      allow_abbrev=False)  # fmt: skip
     parser.add_argument("model", metavar="MODEL", help="such as mobilenetv2, resnet18 or minilm; or word-vectors")
     parser.add_argument("weights", metavar="WEIGHTS", help="folder, file or Hugging Face id; of word vectors also glove-6b")

@@ -7,6 +7,7 @@ from thalweg import public
 from thalweg.adaptation.adopt import adopt
 from thalweg.build import build, load, save
 from thalweg.data.sources import imagenet_classes
+from thalweg.models.language.gpt import GPT
 from thalweg.models.vision.mobilenet import MobileNetV2
 
 
@@ -48,3 +49,10 @@ def test_the_thousand_classes_have_a_name_each():
     names = imagenet_classes()
     assert len(set(names)) == len(names) == 1000
     assert (names[0], names[1], names[698], names[985]) == ("tench", "goldfish", "palace", "daisy")
+
+
+def test_a_model_that_classifies_nothing_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("thalweg.adaptation.adopt.builder", lambda name: GPT)
+    public.export(build(GPT, vocab_size=11, context=8, embed_dim=8, num_layers=1, num_heads=2), tmp_path, "transformers")
+    with pytest.raises(ValueError, match="model=GPT: expected a classifier of images, or BERT"):
+        adopt("GPT", str(tmp_path))

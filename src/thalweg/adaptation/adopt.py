@@ -27,6 +27,9 @@ def adopt(model: str, source: str) -> Classification | SentenceVectors:
     network = public.pretrained(make, source)
     if isinstance(network, BERT):
         return _sentence_vectors(network, public.fetch(source))
+    if not hasattr(getattr(network, "head", None), "out_features"):
+        raise ValueError(f"model={model}: expected a classifier of images, or BERT; thalweg generate, chat and serve take a "
+                         "language model as it is")  # fmt: skip
     module: Any = adapt(network, standardize, **public.preprocessing(source, make), crop=MIDDLE)
     count = module.model.head.out_features
     names = public.classes(source) or (imagenet_classes() if count == 1000 else [str(label) for label in range(count)])

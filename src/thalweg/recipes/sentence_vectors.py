@@ -113,7 +113,7 @@ def skip_thought_wikitext2(
     def stream(part: list[tuple[str, str, str]], batch_size: int, shuffle: bool = False) -> Padded:
         return _side_by_side(part, ("before_tokens", "tokens", "after_tokens"), tokenizer, longest, batch_size, shuffle)
 
-    model = build(SkipThought, vocab_size=vocab_size, embed_dim=embed_dim, hidden_dim=hidden_dim)
+    model = build(SkipThought, vocab_size=len(WordPieces(tokenizer)), embed_dim=embed_dim, hidden_dim=hidden_dim)
     task = build(SkipThoughts, model=model, tokenizer=tokenizer, longest=longest)
     chance = sum(1 / rank for rank in range(1, measured + 1)) / measured
     notes = {"sentences between two others": _counted(parts),
