@@ -53,6 +53,8 @@ class Labelling(Task):
             self.reader = Letters(words, alphabet)
         else:
             raise ValueError("words, alphabet, tokenizer: expected both of the first, or the last")
+        self.known = self.reader.words.number if isinstance(self.reader, Letters) else {}
+        self.known_han = any(len(word) > 1 and re.fullmatch(f"[{HAN}]+", word) for word in self.known)
         self.chain = None if objective == "independent" else LinearChain(len(self.classes))
         self.metrics = MetricCollection(
             {
@@ -112,10 +114,8 @@ class Labelling(Task):
 
     def cut(self, text: str) -> list[str]:
         """The words of a text, see `predict`."""
-        known = self.reader.words.number if isinstance(self.reader, Letters) else {}
-        whole = any(len(word) > 1 and re.fullmatch(f"[{HAN}]+", word) for word in known)
-        words = [word for part in text.split() for word in ([part] if part.lower() in known else WORD.findall(part))]
-        return words if whole else [piece for word in words for piece in re.findall(f"[{HAN}]|[^{HAN}]+", word)]
+        words = [word for part in text.split() for word in ([part] if part.lower() in self.known else WORD.findall(part))]
+        return words if self.known_han else [piece for word in words for piece in re.findall(f"[{HAN}]|[^{HAN}]+", word)]
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """What was taken for what; and which label likes to follow which, if that is learned."""

@@ -51,11 +51,12 @@ class TextToText(Transduction):
         for text, wanted, number in zip(said, true, batch["task"].tolist(), strict=True):
             name = self.named[number]
             if name.startswith("accuracy"):
-                self.metrics[name].update(float(text == wanted))
-                self.metrics["score"].update(float(text == wanted))
+                right = float(text == wanted)
+                self.metrics[name].update(right)
             else:
+                right = gleu(text.split(), wanted.split())
                 self.metrics[name].update([text], [[wanted]])
-                self.metrics["score"].update(gleu(text.split(), wanted.split()))
+            self.metrics["score"].update(right)
 
     def figures(self, batch: Batch) -> dict[str, Figure]:
         """How good it is at each task, in shares of what can be had; sacreBLEU ends at 100."""
